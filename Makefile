@@ -1,0 +1,62 @@
+# Every target works on a fresh machine: it makes .venv and installs what it needs, once.
+# `make help` lists them.
+
+PYTHON     ?= python3
+VENV       ?= .venv
+CHECKPOINT ?= assets/coinrun
+TARGET     ?= onnx
+PRECISION  ?= fp32
+BUNDLE     ?= dist/$(notdir $(CHECKPOINT:/=))-$(TARGET)-$(PRECISION)
+REPORT     ?= $(BUNDLE).check.json
+
+GENIE := $(VENV)/bin/pocketgenie
+READY := $(VENV)/.installed-
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help export check bench play train test lint clean
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  CHECKPOINT=$(CHECKPOINT) TARGET=$(TARGET) PRECISION=$(PRECISION) BUNDLE=$(BUNDLE)"
+
+export: $(READY)export  ## export the world to BUNDLE, prove it against the reference, print the table
+	$(GENIE) export $(CHECKPOINT) --target $(TARGET) --precision $(PRECISION) -o $(BUNDLE)
+	$(GENIE) check $(BUNDLE) --json $(REPORT)
+
+check: $(BUNDLE)/manifest.json $(READY)export  ## prove BUNDLE again; the figures go to REPORT (json)
+	$(GENIE) check $(BUNDLE) --json $(REPORT)
+
+bench: $(BUNDLE)/manifest.json $(READY)export  ## frames per second of BUNDLE in every runtime that works here
+	$(GENIE) bench $(BUNDLE)
+
+play: $(BUNDLE)/manifest.json $(READY)export  ## play BUNDLE in this terminal
+	$(GENIE) play $(BUNDLE)
+
+test: $(READY)test  ## run the tests
+	$(VENV)/bin/python -m pytest -m "not gpu"
+
+lint: $(READY)lint  ## ruff check, ruff format --check, mypy
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+clean:  ## remove .venv, dist and caches
+	rm -rf $(VENV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BUNDLE)/manifest.json: | $(READY)export
+	$(GENIE) export $(CHECKPOINT) --target $(TARGET) --precision $(PRECISION) -o $(BUNDLE)
+
+# One stamp per extra: `make test` twice installs once.
+$(READY)%: pyproject.toml constraints.txt | $(VENV)/.created
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	@touch $@
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is missing or older than 3.11; name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make a virtual environment; install its venv package (Debian: python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
