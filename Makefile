@@ -8,6 +8,8 @@ TARGET     ?= onnx
 PRECISION  ?= fp32
 BUNDLE     ?= dist/$(notdir $(CHECKPOINT:/=))-$(TARGET)-$(PRECISION)
 REPORT     ?= $(BUNDLE).check.json
+CONFIG     ?= coinrun
+WORLD      ?= runs/$(basename $(notdir $(CONFIG)))
 
 GENIE := $(VENV)/bin/pocketgenie
 READY := $(VENV)/.installed-
@@ -20,6 +22,7 @@ help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  CHECKPOINT=$(CHECKPOINT) TARGET=$(TARGET) PRECISION=$(PRECISION) BUNDLE=$(BUNDLE)"
+	@echo "  CONFIG=$(CONFIG) CLIPS=$(CLIPS) WORLD=$(WORLD)"
 
 export: $(READY)export  ## export the world to BUNDLE, prove it against the reference, print the table
 	$(GENIE) export $(CHECKPOINT) --target $(TARGET) --precision $(PRECISION) -o $(BUNDLE)
@@ -33,6 +36,12 @@ bench: $(BUNDLE)/manifest.json $(READY)export  ## frames per second of BUNDLE in
 
 play: $(BUNDLE)/manifest.json $(READY)export  ## play BUNDLE in this terminal
 	$(GENIE) play $(BUNDLE)
+
+train: $(READY)train  ## train a world of CONFIG on CLIPS (an npz, or a folder of videos) into WORLD
+	@test -n "$(CLIPS)" || { echo "name what to train on: make train CLIPS=folder-of-videos" >&2; exit 1; }
+	for part in tokenizer lam dynamics; do \
+	  $(GENIE) train $$part --config $(CONFIG) --clips $(CLIPS) -o $(WORLD) || exit; \
+	done
 
 test: $(READY)test  ## run the tests
 	$(VENV)/bin/python -m pytest -m "not gpu"
