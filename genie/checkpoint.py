@@ -1,0 +1,124 @@
+"""A checkpoint is a folder: `world.json` and one safetensors file per part. No pickle is ever written or read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pocketgenie.errors import UserError
+from pocketgenie.genie.config import GenieConfig, first_error
+from pocketgenie.genie.dynamics import Dynamics
+from pocketgenie.genie.lam import LatentActionModel
+from pocketgenie.genie.spec import Frozen
+from pocketgenie.genie.tokenizer import Tokenizer
+
+SCHEMA = 1
+Part = Literal["tokenizer", "lam", "dynamics"]
+
+
+class WorldFile(Frozen):
+    """world.json"""
+
+    schema_version: Literal[1]
+    kind: Literal["genie"]
+    config: GenieConfig
+
+
+class Genie(nn.Module):
+    """The three trained parts of a native world."""
+
+    def __init__(self, config: GenieConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = Tokenizer(config)
+        self.lam = LatentActionModel(config)
+        self.dynamics = Dynamics(config, self.tokenizer.quantizer.features().clone())
+
+    def part(self, name: Part) -> nn.Module:
+        """One of the three by name."""
+        module = getattr(self, name)
+        assert isinstance(module, nn.Module)
+        return module
+
+
+def save_config(folder: Path, config: GenieConfig) -> None:
+    """Write world.json, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = WorldFile(schema_version=SCHEMA, kind="genie", config=config).model_dump_json(indent=2)
+    part = folder / "world.json.part"
+    part.write_text(text + "\n")
+    os.replace(part, folder / "world.json")
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write one safetensors file, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, part, metadata=metadata)
+    os.replace(part, path)
+
+
+def save_part(folder: Path, name: Part, module: nn.Module) -> None:
+    """Write one part's weights."""
+    save_tensors(folder / f"{name}.safetensors", module.state_dict())
+
+
+def read_config(folder: Path) -> GenieConfig:
+    """The configuration of a checkpoint folder. Raises UserError."""
+    path = folder / "world.json"
+    try:
+        return WorldFile.model_validate_json(path.read_text()).config
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{folder} is no checkpoint: it has no world.json; give a folder written by `train`") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not text; the file is damaged") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_error(error)}") from None
+
+
+def load_part(folder: Path, name: Part, module: nn.Module) -> None:
+    """Load one part's weights after checking every name, shape and dtype. Raises UserError."""
+    path = folder / f"{name}.safetensors"
+    wanted = module.state_dict()
+    try:
+        with safe_open(path, "pt") as file:
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no {path.name}; run `pocketgenie train {name} -o {folder}`") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file ({error}); copy or train it again") from None
+    if missing := sorted(wanted.keys() - found.keys()):
+        raise UserError(f"{path} lacks {_some(missing)}; it does not belong to this world.json")
+    if extra := sorted(found.keys() - wanted.keys()):
+        raise UserError(f"{path} has unknown tensors {_some(extra)}; it does not belong to this world.json")
+    for key, tensor in found.items():
+        if tensor.shape != wanted[key].shape:
+            raise UserError(
+                f"{path}: {key} is {list(tensor.shape)}, world.json asks for {list(wanted[key].shape)}; "
+                "use the world.json that the weights were trained with"
+            )
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: {key} holds values that are not finite; the training diverged, train it again")
+    module.load_state_dict(found)
+
+
+def load_genie(folder: Path, parts: tuple[Part, ...] = ("tokenizer", "lam", "dynamics")) -> Genie:
+    """A native world in eval mode, gradients off. Raises UserError for anything wrong with the folder."""
+    genie = Genie(read_config(folder))
+    for name in parts:
+        load_part(folder, name, genie.part(name))
+    genie.dynamics.features.copy_(genie.tokenizer.quantizer.features())
+    return genie.eval().requires_grad_(False)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -1,0 +1,113 @@
+"""What every part agrees on about a world: pure data, no torch.
+
+Shape letters used as suffixes of tensor names everywhere: T frames, W memory slots, S tokens per frame,
+V codebook size, A actions, N refinement steps, L layers, h heads, k head dim, D model width, H W C pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+DType = Literal["uint8", "int32", "float32", "float16"]
+MemoryName = Literal["dynamics", "encoder", "decoder"]
+
+
+class Frozen(BaseModel):
+    """A pydantic model that cannot be changed and refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(Frozen):
+    """One input or output of a graph: name, dtype, static shape and what it means."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    meaning: str
+
+
+class MemorySpec(Frozen):
+    """A ring of the last `slots` frames' entries, each one contiguous block of `entry` floats."""
+
+    slots: int = Field(gt=0)
+    entry: tuple[int, ...]
+    prefix: str = ""
+    """Put before the tensor names `memory`, `ages`, `filled` and `entry`: "", "encoder_" or "decoder_"."""
+
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The ring as a graph reads it: memory [slots, *entry], ages [slots], filled [1]."""
+        return (
+            TensorSpec(
+                name=f"{self.prefix}memory",
+                dtype="float32",
+                shape=(self.slots, *self.entry),
+                meaning="keys and values of the last frames, slot first",
+            ),
+            TensorSpec(
+                name=f"{self.prefix}ages",
+                dtype="int32",
+                shape=(self.slots,),
+                meaning="how many frames ago a slot was written; 1 is the frame before this one",
+            ),
+            TensorSpec(
+                name=f"{self.prefix}filled",
+                dtype="int32",
+                shape=(1,),
+                meaning="how many slots hold a frame; a slot counts when its age <= filled",
+            ),
+        )
+
+    def output(self) -> TensorSpec:
+        """The new frame's entry, which the runtime writes into the oldest slot."""
+        return TensorSpec(
+            name=f"{self.prefix}entry", dtype="float32", shape=self.entry, meaning="this frame's keys and values"
+        )
+
+
+class WorldSpec(Frozen):
+    """A playable world, as far as anybody outside the model needs to know it."""
+
+    name: str
+    height: int = Field(gt=0, le=4096)
+    width: int = Field(gt=0, le=4096)
+    grid: tuple[int, int]
+    """Token rows and columns of a frame; S = rows * columns."""
+    codebook: int = Field(gt=1)
+    actions: int = Field(gt=0)
+    steps: int = Field(gt=0)
+    """N, the MaskGIT refinement steps per frame."""
+    order: Literal["halton", "confidence"] = "halton"
+    temperature: float = Field(ge=0)
+    """Multiplies the Gumbel noise; 0 always plays the likeliest token."""
+    fps: float = Field(gt=0)
+    """Frames per second of the video the world was learned from."""
+    action_frames: int = Field(ge=2, default=2)
+    """How many consecutive frames `infer_action` looks at."""
+    window: Literal["relative", "absolute"] = "relative"
+    memories: dict[MemoryName, MemorySpec]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WorldSpec:
+        if self.steps > self.tokens:
+            raise ValueError(f"steps {self.steps} exceeds the {self.tokens} tokens of a frame")
+        if "dynamics" not in self.memories:
+            raise ValueError("a world needs a dynamics memory")
+        return self
+
+    @property
+    def tokens(self) -> int:
+        """S, tokens per frame."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def no_action(self) -> int:
+        """The action id that stands for "none": a history's first frame follows no action."""
+        return self.actions
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """[H, W, 3]"""
+        return (self.height, self.width, 3)

@@ -1,0 +1,5 @@
+"""python -m pocketgenie"""
+
+from pocketgenie.cli import main
+
+main()
