@@ -1,0 +1,99 @@
+"""manifest.json: all that a player needs to know of a bundle, and the hash of every file in it. No torch."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from pocketgenie.genie.spec import Frozen, TensorSpec, WorldSpec
+
+SCHEMA: Final = 1
+MANIFEST = "manifest.json"
+Target = Literal["onnx", "tensorrt", "web", "openvino"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
+
+
+def _relative(path: str) -> str:
+    """A posix path inside the bundle on every system: `a/b.onnx`, never `/a`, `../a`, `C:a` or `a\\b`."""
+    if not path.isprintable() or "\\" in path or ":" in path:
+        raise ValueError(f"{path!r} must be a plain path with forward slashes")
+    if PurePosixPath(path).as_posix() != path or path.startswith("/") or {"..", "."} & set(path.split("/")):
+        raise ValueError(f"{path!r} leaves the bundle or is not in its shortest form")
+    return path
+
+
+def _utc(time: str) -> str:
+    if datetime.fromisoformat(time).utcoffset() != timedelta(0):
+        raise ValueError(f"{time!r} is not in UTC")
+    return time
+
+
+RelativePath = Annotated[str, AfterValidator(_relative)]
+UtcTime = Annotated[str, AfterValidator(_utc)]
+
+
+class GraphEntry(Frozen):
+    """One graph of the world contract: its file, and the files outside it that hold its weights."""
+
+    file: RelativePath
+    data: tuple[RelativePath, ...] = ()
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class FileEntry(Frozen):
+    """What a file must be, to the byte."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+
+
+class Draft(Frozen):
+    """What an exporter says of its bundle; sealing it adds the files and the time."""
+
+    spec: WorldSpec
+    target: Target
+    precision: Precision
+    recipe: dict[str, str]
+    """How it was made: steps, opset, passes."""
+    graphs: dict[str, GraphEntry]
+    """By the names of the world contract: encode, observe, step, decode, play, ..."""
+    gallery: tuple[RelativePath, ...] = ()
+    """Pictures to start from, PNG."""
+    reference: RelativePath | None = None
+    """Folder of the checkpoint this was exported from, for `check`."""
+    clips: RelativePath | None = None
+    """Held-out clips, an .npz with `frames` uint8 [N, T, H, W, 3], for `check`."""
+    checkpoint_hash: str
+    versions: dict[str, str]
+    """Of the libraries that made it."""
+    licence: str
+
+
+class Manifest(Draft):
+    """manifest.json"""
+
+    schema_version: Literal[1]
+    created: UtcTime
+    files: dict[RelativePath, FileEntry]
+    """Every file of the bundle but manifest.json itself."""
+
+    @model_validator(mode="after")
+    def _every_name_is_a_file(self) -> Manifest:
+        named = [*self.gallery, *([self.clips] if self.clips else [])]
+        for graph in self.graphs.values():
+            named += [graph.file, *graph.data]
+        if missing := sorted(set(named) - self.files.keys()):
+            raise ValueError(f"{missing[0]} is used but not among the files")
+        if self.reference and not any(path.startswith(f"{self.reference}/") for path in self.files):
+            raise ValueError(f"the reference folder {self.reference} holds no files")
+        if MANIFEST in self.files:
+            raise ValueError(f"{MANIFEST} cannot hold its own hash")
+        return self
+
+    def graph_files(self, *names: str) -> set[str]:
+        """Every file that running these graphs reads. KeyError for a graph the bundle does not have."""
+        return {path for name in names for path in (self.graphs[name].file, *self.graphs[name].data)}
