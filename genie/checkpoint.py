@@ -1,4 +1,4 @@
-"""A checkpoint is a folder: `world.json` and one safetensors file per part. No pickle is ever written or read."""
+"""A checkpoint is a folder: `world.json` and one safetensors file per part. No pickle is written or read."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def save_config(folder: Path, config: GenieConfig) -> None:
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write one safetensors file, whole or not at all."""
     part = path.with_name(path.name + ".part")
-    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, part, metadata=metadata)
+    save_file(
+        {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, part, metadata=metadata
+    )
     os.replace(part, path)
 
 
@@ -75,7 +77,9 @@ def read_config(folder: Path) -> GenieConfig:
     try:
         return WorldFile.model_validate_json(path.read_text()).config
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder} is no checkpoint: it has no world.json; give a folder written by `train`") from None
+        raise UserError(
+            f"{folder} is no checkpoint: it has no world.json; give a folder written by `train`"
+        ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -94,7 +98,9 @@ def load_part(folder: Path, name: Part, module: nn.Module) -> None:
     except FileNotFoundError:
         raise UserError(f"{folder} has no {path.name}; run `pocketgenie train {name} -o {folder}`") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no safetensors file ({error}); copy or train it again") from None
+        raise UserError(
+            f"{path} is damaged or no safetensors file ({error}); copy or train it again"
+        ) from None
     if missing := sorted(wanted.keys() - found.keys()):
         raise UserError(f"{path} lacks {_some(missing)}; it does not belong to this world.json")
     if extra := sorted(found.keys() - wanted.keys()):
@@ -106,7 +112,9 @@ def load_part(folder: Path, name: Part, module: nn.Module) -> None:
                 "use the world.json that the weights were trained with"
             )
         if not torch.isfinite(tensor).all():
-            raise UserError(f"{path}: {key} holds values that are not finite; the training diverged, train it again")
+            raise UserError(
+                f"{path}: {key} holds values that are not finite; the training diverged, train it again"
+            )
     module.load_state_dict(found)
 
 

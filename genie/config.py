@@ -128,7 +128,9 @@ class GenieConfig(Frozen):
 def shipped_configs() -> list[str]:
     """Names that `load_config` knows."""
     folder = resources.files("pocketgenie.genie") / "configs"
-    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    return sorted(
+        entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json")
+    )
 
 
 def load_config(name_or_path: str | Path) -> GenieConfig:
@@ -142,7 +144,8 @@ def load_config(name_or_path: str | Path) -> GenieConfig:
         except OSError as error:
             known = ", ".join(shipped_configs())
             raise UserError(
-                f"no configuration {name_or_path}: {error.strerror or error}; give a JSON file or one of: {known}"
+                f"no configuration {name_or_path}: {error.strerror or error}; "
+                f"give a JSON file or one of: {known}"
             ) from None
     try:
         return GenieConfig.model_validate_json(text)

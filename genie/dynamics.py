@@ -1,7 +1,7 @@
 """The dynamics model: a decoder-only MaskGIT over frame tokens with additive action embeddings.
 
-(arXiv 2402.15391, section 2.1.) It draws the masked tokens of a frame from the past frames' tokens and the action that
-leads to the frame. Past frames are always seen clean, in training as in play (`forward_training`).
+(arXiv 2402.15391, section 2.1.) It draws the masked tokens of a frame from the past frames' tokens and the
+action that leads to the frame. Past frames are always seen clean, in training as in play (`forward_training`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pocketgenie.genie.transformer import Past, STTransformer
 
 
 class Dynamics(nn.Module):
-    """`features` [V, f] describes each code (Quantizer.features): embeddings and output weights are a shared linear map
-    of it plus a free part per code, so that codes of like content start alike."""
+    """`features` [V, f] describes each code (Quantizer.features): embeddings and output weights are a shared
+    linear map of it plus a free part per code, so that codes of like content start alike."""
 
     def __init__(self, config: GenieConfig, features: Tensor) -> None:
         super().__init__()
@@ -48,12 +48,12 @@ class Dynamics(nn.Module):
         return self.head(self.transformer(self.embed(tokens_BTS, actions_BT)))
 
     def forward_training(self, clean_BTS: Tensor, masked_BTS: Tensor, actions_BT: Tensor) -> Tensor:
-        """Hidden states [B, T, S, D] of the masked frames, each seeing its clean past (TemporalAttention.forward)."""
+        """Hidden states [B, T, S, D] of the masked frames, each seeing its clean past (see TemporalAttention)."""
         both = torch.cat([self.embed(clean_BTS, actions_BT), self.embed(masked_BTS, actions_BT)])
         return self.transformer(both, streams=2)[len(clean_BTS) :]
 
     def step(self, tokens_S: Tensor, action_1: Tensor, past: Past) -> tuple[Tensor, Tensor]:
-        """One pass over one frame -> hidden [S, D], the frame's memory entry (meaningful once no token is masked)"""
+        """One pass over one frame -> hidden [S, D], its memory entry (meaningful once no token is masked)"""
         hidden, entry = self.transformer.step(self.embed(tokens_S, action_1.long()[0]), past)
         assert entry is not None
         return hidden, entry

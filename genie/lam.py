@@ -1,7 +1,8 @@
 """The latent action model: names the transition between two frames with one of A codes, without any labels.
 
-(arXiv 2402.15391, section 2.1.) The encoder sees the frames up to and including the next one; the decoder must draw the
-next frame from the past and the code alone, so the code has to say what changed. Only the encoder is kept for play.
+(arXiv 2402.15391, section 2.1.) The encoder sees the frames up to and including the next one; the decoder must
+draw the next frame from the past and the code alone, so the code has to say what changed. Only the encoder is
+kept for play.
 """
 
 from __future__ import annotations
@@ -41,16 +42,20 @@ class LatentActionModel(nn.Module):
         return self.latent_out(self.encoder(x)[:, 1:].mean(-2))
 
     def infer(self, frames_BTHWC: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 clips of `frames` frames -> the last transition's action int64 [B], squared code distances [B, A]"""
+        """uint8 clips of `frames` frames -> the last transition's action int64 [B], code distances [B, A]"""
         z = self.latents(frames_BTHWC)[:, -1]
         return self.quantizer.ids(z), self.quantizer.distances(z)
 
     def forward(self, frames_BTHWC: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """uint8 clips -> predicted patches of frames 1.. and the true ones [B, T - 1, S, P], code probabilities
-        (soft, [B, T - 1, A]), the quantizer's loss"""
+        """uint8 clips -> predicted patches of frames 1.. and the true ones [B, T - 1, S, P], soft code
+        probabilities [B, T - 1, A], the quantizer's loss"""
         z = self.latents(frames_BTHWC)
         latents, _, loss = self.quantizer(z)
         patches = patchify(to_float(frames_BTHWC), self.patch)
-        x = self.decoder_patch_in(patches[:, :-1]) + self.decoder_position + self.latent_in(latents).unsqueeze(-2)
+        x = (
+            self.decoder_patch_in(patches[:, :-1])
+            + self.decoder_position
+            + self.latent_in(latents).unsqueeze(-2)
+        )
         predicted = patches[:, :-1] + self.patch_out(self.decoder(x))
         return predicted, patches[:, 1:], (-self.quantizer.distances(z)).softmax(-1), loss

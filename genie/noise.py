@@ -1,9 +1,9 @@
 """Sampling noise as data: small integers drawn by the host, the same in every runtime.
 
-Gumbel noise for S tokens x V codes x N steps would be 1.6 MB a frame at V = 4096. A graph holds one constant table of
-Gumbel variates instead, and the host sends one offset per token and step: the token's noise is the table's V + 1 values
-from there on (V for the codes, one for its confidence). Each token's noise is exactly Gumbel distributed and independent
-over its codes; only the table is shared. Offset 0 reads zeros: temperature 0.
+Gumbel noise for S tokens x V codes x N steps would be 1.6 MB a frame at V = 4096. A graph holds one constant
+table of Gumbel variates instead, and the host sends one offset per token and step: the token's noise is the
+table's V + 1 values from there on (V for the codes, one for its confidence). Each token's noise is exactly Gumbel
+distributed and independent over its codes; only the table is shared. Offset 0 reads zeros: temperature 0.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _radical_inverse(index: int, base: int) -> float:
 
 
 def halton_order(rows: int, columns: int) -> NDArray[np.int32]:
-    """Every grid position once, int32 [S], spread evenly at every prefix (arXiv 2503.17076, bases 2 and 3)."""
+    """Every grid position once, int32 [S], each prefix spread evenly (arXiv 2503.17076, bases 2 and 3)."""
     seen: dict[int, None] = {}
     index = 1
     while len(seen) < rows * columns:
@@ -56,7 +56,7 @@ def halton_order(rows: int, columns: int) -> NDArray[np.int32]:
 
 
 def unmask_counts(tokens: int, steps: int) -> list[int]:
-    """How many tokens are final after each of the N steps: the cosine schedule of MaskGIT (arXiv 2202.04200)."""
+    """How many tokens are final after each of the N steps: MaskGIT's cosine schedule (arXiv 2202.04200)."""
     counts: list[int] = []
     for step in range(1, steps + 1):
         wanted = tokens - math.floor(tokens * math.cos(math.pi / 2 * step / steps) + 1e-9)

@@ -18,7 +18,7 @@ def to_uint8(frames_HWC: Tensor) -> Tensor:
 
 
 def patchify(frames_HWC: Tensor, patch: int) -> Tensor:
-    """[..., H, W, 3] -> [..., S, patch * patch * 3]; padded with -1 at the bottom and right to whole patches"""
+    """[..., H, W, 3] -> [..., S, patch * patch * 3]; padded with -1 at bottom and right to whole patches"""
     *batch, height, width, _ = frames_HWC.shape
     rows, columns = -(-height // patch), -(-width // patch)
     if height % patch or width % patch:

@@ -41,7 +41,7 @@ class Quantizer(nn.Module, ABC):
 
 
 class FSQ(Quantizer):
-    """Finite scalar quantization (arXiv 2309.15505): each dimension is squashed and rounded to its own levels."""
+    """Finite scalar quantization (arXiv 2309.15505): each dimension is squashed and rounded to its levels."""
 
     def __init__(self, levels: tuple[int, ...]) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class FSQ(Quantizer):
 
 
 class VQ(Quantizer):
-    """Vector quantization (arXiv 1711.00937) with a commitment loss; dead codes are re-seeded from the batch."""
+    """Vector quantization (arXiv 1711.00937) with a commitment loss; dead codes are re-seeded."""
 
     def __init__(self, codes: int, dim: int) -> None:
         super().__init__()

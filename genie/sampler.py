@@ -1,6 +1,6 @@
-"""MaskGIT refinement as a pure function of logits and noise (arXiv 2202.04200; arXiv 2402.15391, section 2.2).
+"""MaskGIT refinement as a pure function of logits and noise (arXiv 2202.04200; 2402.15391, section 2.2).
 
-Used unchanged by eager play, the exported graphs and the uncached reference, so that all of them sample alike.
+Used unchanged by eager play, the exported graphs and the uncached reference, so that all sample alike.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Sampler(nn.Module):
         return (logits_SV.float() + noise[:, :-1]).argmax(-1), noise[:, -1]
 
     def forward(self, hidden: Hidden, head: Callable[[Tensor], Tensor], noise_NS: Tensor) -> Tensor:
-        """-> tokens int64 [S]. `hidden` is called once per refinement step, `head` on the rows that are needed."""
+        """-> tokens int64 [S]. `hidden` is called once per refinement step, `head` on the rows needed."""
         spec = self.spec
         tokens = torch.full((spec.tokens,), spec.codebook, dtype=torch.int64, device=noise_NS.device)
         counts = unmask_counts(spec.tokens, spec.steps)
@@ -50,7 +50,9 @@ class Sampler(nn.Module):
                 drawn, luck = self.draw(logits := head(state), noise_NS[step])
                 likely = logits.float().log_softmax(-1).gather(-1, drawn[:, None])[:, 0]
                 confidence = likely + luck * (1 - (step + 1) / spec.steps)
-                confidence = torch.where(tokens == spec.codebook, confidence, torch.full_like(confidence, 1e9))
+                confidence = torch.where(
+                    tokens == spec.codebook, confidence, torch.full_like(confidence, 1e9)
+                )
                 kept = _rank(confidence) < count
                 drawn = torch.where(tokens == spec.codebook, drawn, tokens)
                 tokens = torch.where(kept, drawn, tokens)
@@ -58,8 +60,8 @@ class Sampler(nn.Module):
 
 
 def _rank(score_S: Tensor) -> Tensor:
-    """Place of each score, 0 for the highest, ties to the lowest index: counted, since TopK breaks ties differently
-    from runtime to runtime."""
+    """Place of each score, 0 for the highest, ties to the lowest index: counted, since TopK breaks ties
+    differently from runtime to runtime."""
     index = torch.arange(len(score_S), device=score_S.device)
     higher = score_S[None] > score_S[:, None]
     earlier = (score_S[None] == score_S[:, None]) & (index[None] < index[:, None])

@@ -63,7 +63,10 @@ class MemorySpec(Frozen):
     def output(self) -> TensorSpec:
         """The new frame's entry, which the runtime writes into the oldest slot."""
         return TensorSpec(
-            name=f"{self.prefix}entry", dtype="float32", shape=self.entry, meaning="this frame's keys and values"
+            name=f"{self.prefix}entry",
+            dtype="float32",
+            shape=self.entry,
+            meaning="this frame's keys and values",
         )
 
 

@@ -1,4 +1,4 @@
-"""The video tokenizer: frames to S discrete tokens and back (arXiv 2402.15391, section 2.1; ST-ViViT with VQ or FSQ)."""
+"""The video tokenizer: frames to S discrete tokens and back (arXiv 2402.15391, section 2.1: ST-ViViT)."""
 
 from __future__ import annotations
 

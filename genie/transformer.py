@@ -1,8 +1,8 @@
-"""The ST-transformer: spatial attention within a frame, causal temporal attention per position, one feed-forward.
+"""The ST-transformer: attention within a frame, causal attention in time per position, one feed-forward.
 
 (arXiv 2402.15391, section 2.1; pre-norm, QK-norm.) It runs in two ways that agree to float error:
-`forward` passes a whole clip under a banded causal mask, `step` passes one frame against a memory of past frames.
-Temporal position is relative: a learned bias per head and age, so that a memory slot never has to be recomputed.
+`forward` passes a whole clip under a banded causal mask, `step` passes one frame against a memory of past
+frames. Temporal position is relative: a learned bias per head and age, so a memory slot is never recomputed.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class TemporalAttention(Attention):
         self.age_bias = nn.Parameter(torch.zeros(config.heads, window + 1))
 
     def forward(self, x_BTSD: Tensor, streams: int = 1) -> Tensor:
-        """One banded causal pass. With `streams` = 2 the batch holds clean clips, then masked twins of the same clips:
-        a masked frame sees its *clean* past and its masked self, which is just what play shows it."""
+        """One banded causal pass. With `streams` = 2 the batch holds clean clips, then masked twins of the
+        same clips: a masked frame sees its *clean* past and its masked self, which is just what play shows it."""
         q, k, v = (t.permute(0, 2, 3, 1, 4) for t in self.project(x_BTSD))  # [B, S, h, T, k]
         clean_k, clean_v = k, v
         if streams == 2:

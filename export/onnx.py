@@ -1,0 +1,127 @@
+"""A world's graphs as ONNX files that share one file of weights. Opset 20, static shapes, no metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import external_data_helper, numpy_helper
+
+from pocketgenie.genie.contract import TORCH_DTYPES, GraphDef
+
+OPSET = 20
+WEIGHTS = "weights.bin"
+INLINE_BYTES = 1024
+"""Smaller constants stay inside the graph file."""
+ALIGNMENT = 4096
+"""So that runtimes can map the weights instead of copying them."""
+
+
+def export_graphs(graphs: dict[str, GraphDef], folder: Path, report: Callable[[str], None]) -> dict[str, str]:
+    """Write NAME.onnx for every graph and one weights file into `folder` -> {graph: file name}.
+
+    `report` is called with each graph's name before it is exported.
+    """
+    files: dict[str, str] = {}
+    with WeightsFile(folder / WEIGHTS) as weights:
+        for name, graph in graphs.items():
+            report(name)
+            model = to_onnx(graph)
+            weights.take(model)
+            files[name] = f"{name}.onnx"
+            (folder / files[name]).write_bytes(model.SerializeToString(deterministic=True))
+            onnx.checker.check_model(str(folder / files[name]))
+    return files
+
+
+def to_onnx(graph: GraphDef) -> onnx.ModelProto:
+    """Trace, convert and clean one graph; weights inside."""
+    example = tuple(_example(spec.shape, TORCH_DTYPES[spec.dtype]) for spec in graph.inputs)
+    with _quiet():
+        program = torch.onnx.export(
+            graph.module,
+            example,
+            input_names=[spec.name for spec in graph.inputs],
+            output_names=[spec.name for spec in graph.outputs],
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    strip_metadata(model.graph)
+    del model.metadata_props[:]
+    for function in model.functions:
+        del function.metadata_props[:]
+    model.producer_name, model.producer_version, model.doc_string = "pocketgenie", "", ""
+    return model
+
+
+def strip_metadata(graph: onnx.GraphProto) -> None:
+    """Remove what the exporter wrote about this machine (paths, source lines), in subgraphs too."""
+    del graph.metadata_props[:]
+    graph.doc_string = ""
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    for node in graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                strip_metadata(attribute.g)
+
+
+class WeightsFile:
+    """One file that holds every distinct large tensor of several models once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offsets: dict[bytes, int] = {}
+
+    def __enter__(self) -> WeightsFile:
+        self.file = self.path.open("wb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def take(self, model: onnx.ModelProto) -> None:
+        """Move a model's large initializers here."""
+        for tensor in model.graph.initializer:
+            raw = tensor.raw_data or numpy_helper.to_array(tensor).tobytes()
+            if len(raw) < INLINE_BYTES:
+                continue
+            key = hashlib.sha256(raw).digest()
+            if key not in self.offsets:
+                self.file.write(b"\0" * (-self.file.tell() % ALIGNMENT))
+                self.offsets[key] = self.file.tell()
+                self.file.write(raw)
+            tensor.raw_data = raw
+            external_data_helper.set_external_data(tensor, WEIGHTS, self.offsets[key], len(raw))
+            tensor.ClearField("raw_data")
+
+
+def _example(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    return torch.ones(shape, dtype=dtype)  # ones are a valid token, action, age and count
+
+
+@contextlib.contextmanager
+def _quiet() -> object:  # the exporter talks to stdout, warnings and logging alike
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,63 @@
+"""Runtime `ort-cpu`: ONNX Runtime on the CPU. Every input and output is bound once; the memory is read where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnxruntime as ort
+import psutil
+
+from pocketgenie.errors import UserError
+from pocketgenie.export.bundle import Bundle
+from pocketgenie.runtimes.session import Array, GraphSession
+
+NUMPY_DTYPES = {"uint8": np.uint8, "int32": np.int32, "float32": np.float32, "float16": np.float16}
+
+
+class OrtBackend:
+    """One session per graph, opened at first use."""
+
+    def __init__(self, bundle: Bundle, providers: list[str], threads: int = 0) -> None:
+        self.bundle, self.providers = bundle, providers
+        self.threads = threads or psutil.cpu_count(logical=False) or 1
+        self.bound: dict[str, _BoundGraph] = {}
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if graph not in self.bound:
+            self.bound[graph] = _BoundGraph(self, graph)
+        return self.bound[graph].run(inputs)
+
+    def close(self) -> None:
+        self.bound.clear()
+
+
+class _BoundGraph:
+    def __init__(self, backend: OrtBackend, graph: str) -> None:
+        entry = backend.bundle.manifest.graphs.get(graph)
+        if entry is None:
+            raise UserError(f"this bundle has no graph `{graph}`; export the world again")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = backend.threads
+        options.log_severity_level = 3
+        path = backend.bundle.folder / entry.file
+        self.session = ort.InferenceSession(str(path), options, providers=backend.providers)
+        self.binding = self.session.io_binding()
+        self.addresses: dict[str, int] = {}
+        self.inputs: dict[str, Array] = {}
+        self.outputs = {spec.name: np.zeros(spec.shape, NUMPY_DTYPES[spec.dtype]) for spec in entry.outputs}
+        for name, array in self.outputs.items():
+            self.binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        for name, array in inputs.items():
+            if self.addresses.get(name) != array.ctypes.data:
+                self.binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+                self.addresses[name] = array.ctypes.data
+            self.inputs[name] = array  # keeps the bound memory alive
+        self.session.run_with_iobinding(self.binding)
+        return self.outputs
+
+
+def load(bundle: Bundle) -> GraphSession:
+    return GraphSession(bundle.manifest.spec, OrtBackend(bundle, ["CPUExecutionProvider"]))

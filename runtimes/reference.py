@@ -1,0 +1,91 @@
+"""Runtime `reference`: PyTorch eager at float32, cached (`load`) and as the paper plays it (`FullWindow`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from pocketgenie.errors import UserError
+from pocketgenie.export.bundle import Bundle
+from pocketgenie.genie.contract import GraphDef, World
+from pocketgenie.genie.graphs import load_world
+from pocketgenie.genie.noise import draw_noise
+from pocketgenie.genie.sampler import Sampler
+from pocketgenie.runtimes.session import Array, GraphSession
+
+Forward = Callable[..., tuple[Tensor, ...]]
+
+
+class TorchBackend:
+    """Runs a world's modules; `wrap` may compile them."""
+
+    def __init__(self, graphs: Mapping[str, GraphDef], wrap: Callable[[torch.nn.Module], Forward] = lambda m: m) -> None:
+        self.graphs = graphs
+        self.forwards = {name: wrap(graph.module) for name, graph in graphs.items()}
+
+    @torch.inference_mode()
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        definition = self.graphs[graph]
+        tensors = (torch.from_numpy(inputs[spec.name]) for spec in definition.inputs)
+        outputs = self.forwards[graph](*tensors)
+        return {spec.name: value.numpy() for spec, value in zip(definition.outputs, outputs, strict=True)}
+
+    def close(self) -> None:
+        pass
+
+
+def reference_world(bundle: Bundle) -> World:
+    """The checkpoint that travels with a bundle. Raises UserError where it was left out."""
+    if bundle.manifest.reference is None:
+        raise UserError(f"{bundle.folder} was exported without its reference; export it again without --no-reference")
+    return load_world(bundle.folder / bundle.manifest.reference)
+
+
+def load(bundle: Bundle) -> GraphSession:
+    world = reference_world(bundle)
+    return GraphSession(world.spec, TorchBackend(world.graphs()))
+
+
+class FullWindow:
+    """The paper's way of playing: `steps` refinement passes, each recomputing the whole window; no memory is kept.
+
+    (arXiv 2402.15391, section 2.2: 25 MaskGIT steps a frame.) The window holds the W past frames that a cached session sees.
+    """
+
+    def __init__(self, world: World, steps: int = 25, seed: int = 0) -> None:
+        self.world, self.seed = world, seed
+        self.spec = world.spec.model_copy(update={"steps": min(steps, world.spec.tokens)})
+        self.sampler = Sampler(self.spec)
+        graphs = world.graphs()
+        self.encode, self.decode = graphs["encode"].module, graphs["decode"].module
+        self.tokens: list[Tensor] = []
+        self.actions: list[int] = []
+        if {"encoder", "decoder"} & self.spec.memories.keys():
+            raise UserError("the paper's way of playing is measured with a per-frame tokenizer only")
+
+    @torch.inference_mode()
+    def start(self, frame: Array) -> Array:
+        """Take the first frame -> the tokenizer's view of it."""
+        (tokens,) = self.encode(torch.from_numpy(frame))
+        self.tokens, self.actions = [tokens.long()], [self.spec.no_action]
+        picture: Array = self.decode(tokens)[0].numpy()
+        return picture
+
+    @torch.inference_mode()
+    def step(self, action: int) -> Array:
+        """Draw the next frame, uint8 [H, W, 3]."""
+        window = self.spec.memories["dynamics"].slots
+        past, led_by = self.tokens[-window:], self.actions[-window:]
+        actions = torch.tensor([*led_by, action])
+        noise = torch.from_numpy(draw_noise(self.spec, self.seed, len(self.tokens)))
+
+        def hidden(masked: Tensor) -> Tensor:
+            return self.world.full_logits(torch.stack([*past, masked]), actions)
+
+        tokens = self.sampler(hidden, lambda logits: logits, noise)
+        self.tokens.append(tokens)
+        self.actions.append(action)
+        picture: Array = self.decode(tokens.int())[0].numpy()
+        return picture

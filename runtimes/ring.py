@@ -1,0 +1,49 @@
+"""The streaming memory's bookkeeping: which slot is written next, how old each slot is."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketgenie.genie.spec import MemorySpec
+
+
+class Ring:
+    """One memory on the host: `memory` float32 [W, *entry], `ages` int32 [W], `filled` int32 [1].
+
+    The arrays keep their addresses for life, so a runtime can bind them once.
+    """
+
+    def __init__(self, spec: MemorySpec) -> None:
+        self.spec = spec
+        self.memory = np.zeros((spec.slots, *spec.entry), np.float32)
+        self.ages = np.zeros(spec.slots, np.int32)
+        self.filled = np.zeros(1, np.int32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything. Slot 0 is written first, so it will be the oldest."""
+        self.filled[0] = 0
+        self.ages[:] = np.arange(self.spec.slots, 0, -1)
+
+    @property
+    def slot(self) -> int:
+        """The slot that the next entry goes to: the oldest."""
+        return int(self.ages.argmax())
+
+    def push(self, entry: NDArray[np.float32]) -> None:
+        """Write the new frame's entry over the oldest one: one contiguous copy."""
+        slot = self.slot
+        self.memory[slot] = entry
+        self.advance(slot)
+
+    def advance(self, slot: int) -> None:
+        """Every frame is one frame older; `slot` was written just now."""
+        self.ages += 1
+        self.ages[slot] = 1
+        self.filled[0] = min(self.filled[0] + 1, self.spec.slots)
+
+    def inputs(self) -> dict[str, NDArray[np.float32] | NDArray[np.int32]]:
+        """The ring as a graph's inputs, by name."""
+        prefix = self.spec.prefix
+        return {f"{prefix}memory": self.memory, f"{prefix}ages": self.ages, f"{prefix}filled": self.filled}
