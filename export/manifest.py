@@ -12,6 +12,7 @@ from pocketgenie.genie.spec import Frozen, TensorSpec, WorldSpec
 
 SCHEMA: Final = 1
 MANIFEST = "manifest.json"
+UNSEALED = "0" * 64
 Target = Literal["onnx", "tensorrt", "web", "openvino"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 
@@ -31,6 +32,7 @@ def _utc(time: str) -> str:
     return time
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RelativePath = Annotated[str, AfterValidator(_relative)]
 UtcTime = Annotated[str, AfterValidator(_utc)]
 
@@ -47,7 +49,7 @@ class GraphEntry(Frozen):
 class FileEntry(Frozen):
     """What a file must be, to the byte."""
 
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: Sha256
     size: int = Field(ge=0)
 
 
@@ -80,6 +82,8 @@ class Manifest(Draft):
     created: UtcTime
     files: dict[RelativePath, FileEntry]
     """Every file of the bundle but manifest.json itself."""
+    seal: Sha256 = UNSEALED
+    """Of manifest.json itself, with UNSEALED in this place."""
 
     @model_validator(mode="after")
     def _every_name_is_a_file(self) -> Manifest:
