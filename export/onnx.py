@@ -12,12 +12,14 @@ from pathlib import Path
 
 import onnx
 import torch
+from onnxscript.optimizer import optimize_ir
 from onnx import external_data_helper, numpy_helper
 
 from pocketgenie.genie.contract import TORCH_DTYPES, GraphDef
 
 OPSET = 20
 WEIGHTS = "weights.bin"
+FOLD_BYTES = 1 << 31
 INLINE_BYTES = 1024
 """Smaller constants stay inside the graph file."""
 ALIGNMENT = 4096
@@ -56,6 +58,8 @@ def to_onnx(graph: GraphDef) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
+    # what depends on weights alone (split or merged projections, bias tables) is computed here, once
+    optimize_ir(program.model, input_size_limit=FOLD_BYTES, output_size_limit=FOLD_BYTES)
     model = program.model_proto
     strip_metadata(model.graph)
     del model.metadata_props[:]

@@ -57,10 +57,14 @@ def signatures(spec: WorldSpec) -> dict[str, tuple[tuple[TensorSpec, ...], tuple
     encoder_past, encoder_entry = ring(spec.memories.get("encoder"))
     decoder_past, decoder_entry = ring(spec.memories.get("decoder"))
     frame = tensor("frame", "uint8", spec.frame_shape, "RGB pixels")
-    tokens = tensor("tokens", "int32", (spec.tokens,), f"the frame's tokens, 0..{spec.codebook - 1}, row by row")
+    tokens = tensor(
+        "tokens", "int32", (spec.tokens,), f"the frame's tokens, 0..{spec.codebook - 1}, row by row"
+    )
     masked = tensor("tokens", "int32", (spec.tokens,), f"tokens of the frame, {spec.codebook} where masked")
     action = tensor("action", "int32", (1,), f"the action that leads to this frame; {spec.no_action} is none")
-    noise = tensor("noise", "int32", (spec.steps, spec.tokens), "offsets into the Gumbel table; 0 is no noise")
+    noise = tensor(
+        "noise", "int32", (spec.steps, spec.tokens), "offsets into the Gumbel table; 0 is no noise"
+    )
     logits = tensor("logits", "float32", (spec.tokens, spec.codebook), "one refinement pass over the frame")
     clip = tensor("frames", "uint8", (spec.action_frames, *spec.frame_shape), "consecutive frames")
     named = tensor("action", "int32", (1,), "the latent action of the last transition")

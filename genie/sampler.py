@@ -32,7 +32,8 @@ class Sampler(nn.Module):
     def draw(self, logits_SV: Tensor, offsets_S: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens int64 [S] (ties: lowest id) and the noise of their confidence [S]. offsets: genie.noise."""
         window = torch.arange(self.spec.codebook + 1, device=logits_SV.device)
-        noise = self.table[offsets_S.long()[:, None] + window]
+        index = offsets_S.long()[:, None] + window
+        noise = self.table.index_select(0, index.flatten()).view(index.shape)
         return (logits_SV.float() + noise[:, :-1]).argmax(-1), noise[:, -1]
 
     def forward(self, hidden: Hidden, head: Callable[[Tensor], Tensor], noise_NS: Tensor) -> Tensor:

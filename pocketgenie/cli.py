@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 
 from pocketgenie import __version__
 from pocketgenie.errors import UserError
@@ -24,6 +28,67 @@ console = Console()
 errors = Console(stderr=True)
 
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder written by `train`.")] = Path("assets/coinrun"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle to write; an older one is replaced.")] = Path(
+        "dist/coinrun-onnx-fp32"
+    ),
+    target: Annotated[Literal["onnx"], typer.Option(help="What to make.")] = "onnx",
+    precision: Annotated[Literal["fp32"], typer.Option(help="Numbers inside the graphs.")] = "fp32",
+    clips: Annotated[Path | None, typer.Option(help="Held-out clips for `check`; else the checkpoint's clips.npz.")] = None,
+    reference: Annotated[bool, typer.Option(help="Put the checkpoint into the bundle, so that it can be checked.")] = True,
+) -> None:
+    """Make a bundle: ONNX graphs that play the world without torch, and all that `check` needs."""
+    with console.status("loading torch"):
+        from pocketgenie.export.world import ExportOptions, export_checkpoint
+
+    started = time.perf_counter()
+    with console.status("reading the checkpoint") as status:
+        manifest = export_checkpoint(
+            checkpoint,
+            out,
+            ExportOptions(clips=clips, reference=reference),
+            lambda what: status.update(f"exporting {what}"),
+        )
+    size = sum(entry.size for entry in manifest.files.values())
+    seconds = time.perf_counter() - started
+    console.print(f"{out}: {len(manifest.graphs)} graphs, {size / 1e6:.1f} MB, {target} {precision}, in {seconds:.0f} s")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder written by `train`.")],
+    clips: Annotated[Path, typer.Option(help="Held-out clips: an .npz with `frames` uint8 [N, T >= 5, H, W, 3].")],
+    json_out: Json = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random actions that delta-t PSNR compares with.")] = 0,
+) -> None:
+    """Say how well a checkpoint plays clips it has never seen (PSNR, controllability, usage of codes and actions)."""
+    from pocketgenie.genie.graphs import load_world
+    from pocketgenie.runtimes.reference import world_session
+    from pocketgenie.training.data import load_clips
+    from pocketgenie.training.evaluation import evaluate as run
+
+    session = world_session(load_world(checkpoint))
+    frames = load_clips(clips, (session.spec.height, session.spec.width))
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("clips", total=len(frames))
+        figures = run(session, frames, seed=seed, progress=lambda done, _: progress.update(task, completed=done))
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.2f}")
+    console.print(table)
+    if json_out:
+        write_json(json_out, figures)
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write a JSON file, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(document, indent=2) + "\n")
+    os.replace(part, path)
 
 
 @app.command()
@@ -55,6 +120,39 @@ def train(
         seed=seed,
     )
     run(part, load_config(config), clips, out, options)
+
+
+@app.command()
+def play(
+    bundle: Annotated[Path, typer.Argument(help="A bundle written by `export`.")],
+    image: Annotated[
+        Path | None, typer.Option(help="Any picture to start from; else the first of the bundle's gallery.")
+    ] = None,
+    actions: Annotated[str | None, typer.Option(help="What to play, like 1,1,4x8,2; without it you play live.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The GIF that --actions writes.")] = None,
+    runtime: Annotated[str, typer.Option(help="See `doctor`.")] = "ort-cpu",
+    seed: Annotated[int, typer.Option(min=0, help="Of the sampling noise.")] = 0,
+    temperature_zero: Annotated[bool, typer.Option("--temperature-zero", help="Always the likeliest tokens.")] = False,
+    scale: Annotated[int, typer.Option(min=1, max=64, help="GIF pixels per pixel of the world.")] = 6,
+    keys: Annotated[str, typer.Option(help="Live: more keys for actions, like right=4,left=2,w=3.")] = "",
+) -> None:
+    """Play a world: live in the terminal, or --actions into a GIF."""
+    from pocketgenie.runtimes.player import open_player, play_gif
+
+    if (actions is None) != (out is None):
+        raise UserError("--actions and -o belong together: --actions 1,1,4x8,2 -o out.gif")
+    if actions is None and not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise UserError("this is no terminal to play in; write a GIF: --actions 1,1,4x8,2 -o out.gif")
+    player, starts = open_player(bundle, image, runtime, seed, temperature_zero)
+    with player:
+        if actions is None or out is None:
+            from pocketgenie.runtimes.terminal import key_map, play_live
+
+            play_live(player, [start.frame for start in starts], key_map(player.spec, keys))
+        else:
+            console.print(f"{starts[0].name}: {starts[0].done}", highlight=False, soft_wrap=True)
+            played = play_gif(player, starts[0].frame, actions, out, scale)
+            console.print(f"{out}: {played}", highlight=False, soft_wrap=True)
 
 
 def _version(shown: bool) -> None:

@@ -43,9 +43,13 @@ def reference_world(bundle: Bundle) -> World:
     return load_world(bundle.folder / bundle.manifest.reference)
 
 
-def load(bundle: Bundle) -> GraphSession:
-    world = reference_world(bundle)
+def world_session(world: World) -> GraphSession:
+    """Play a world as it is, eager and cached."""
     return GraphSession(world.spec, TorchBackend(world.graphs()))
+
+
+def load(bundle: Bundle) -> GraphSession:
+    return world_session(reference_world(bundle))
 
 
 class FullWindow:

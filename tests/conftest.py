@@ -1,7 +1,10 @@
 """Every test starts from the same seeds. The markers are declared in pyproject.toml."""
 
+from __future__ import annotations
+
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,3 +26,73 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+
+
+def tiny_config(**sampling: object) -> object:
+    """A whole world of some 50k parameters: 16x16 pixels, 16 tokens, 5 actions, window 3."""
+    from pocketgenie.genie.config import GenieConfig
+
+    block = {"layers": 2, "dim": 24, "heads": 2, "head_dim": 8, "ffn": 32, "relative_bias": True}
+    return GenieConfig.model_validate(
+        {
+            "name": "tiny",
+            "height": 16,
+            "width": 16,
+            "fps": 10,
+            "tokenizer": {
+                "patch": 4,
+                "window": 0,
+                "encoder": block,
+                "decoder": block,
+                "quantizer": {"kind": "fsq", "levels": [4, 4, 4]},
+            },
+            "lam": {
+                "patch": 4,
+                "frames": 2,
+                "encoder": block,
+                "decoder": block,
+                "quantizer": {"kind": "vq", "codes": 5, "dim": 4},
+            },
+            "dynamics": {"window": 3, "transformer": block},
+            "sampling": {"steps": 2, "order": "halton", "temperature": 1.0} | sampling,
+        }
+    )
+
+
+def save_tiny_checkpoint(folder: Path, **sampling: object) -> Path:
+    """A tiny world with large random weights (so that its logits differ), held-out clips included."""
+    import torch
+
+    from pocketgenie.genie.checkpoint import Genie, save_config, save_part
+    from pocketgenie.genie.config import GenieConfig
+
+    torch.manual_seed(1)
+    config = tiny_config(**sampling)
+    assert isinstance(config, GenieConfig)
+    genie = Genie(config)
+    for weight in genie.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.3)
+    save_config(folder, config)
+    for name in ("tokenizer", "lam", "dynamics"):
+        save_part(folder, name, genie.part(name))
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.integers(-12, 13, (6, 10, 16, 16, 3)), 1) + 128
+    np.savez(folder / "clips.npz", frames=walk.clip(0, 255).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder; tests that change it copy it first."""
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same world as an ONNX bundle; tests that change it copy it first."""
+    from pocketgenie.export.world import ExportOptions, export_checkpoint
+
+    folder = tmp_path_factory.mktemp("bundle") / "tiny"
+    export_checkpoint(tiny_checkpoint, folder, ExportOptions(), lambda what: None)
+    return folder

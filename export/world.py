@@ -1,0 +1,114 @@
+"""`pocketgenie export`: a checkpoint becomes a bundle that plays without torch and carries what `check` needs."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pocketgenie.errors import UserError
+from pocketgenie.export.bundle import seal, staged
+from pocketgenie.export.manifest import Draft, GraphEntry, Manifest
+from pocketgenie.export.onnx import OPSET, WEIGHTS, export_graphs
+from pocketgenie.genie.contract import GraphDef
+from pocketgenie.genie.graphs import load_world
+from pocketgenie.genie.spec import WorldSpec
+from pocketgenie.training.data import load_clips
+
+CHECKPOINT_FILES = ("world.json", "tokenizer.safetensors", "lam.safetensors", "dynamics.safetensors")
+MAX_CLIPS = 32
+GALLERY = 12
+LIBRARIES = ("torch", "onnx", "onnxscript", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    clips: Path | None = None
+    """Held-out clips for `check`; the checkpoint's own clips.npz otherwise."""
+    reference: bool = True
+    """Put the checkpoint and the clips into the bundle, so that it can be checked anywhere."""
+    licence: str = "Apache-2.0"
+
+
+def export_checkpoint(
+    checkpoint: Path, destination: Path, options: ExportOptions, report: Callable[[str], None]
+) -> Manifest:
+    """Export a checkpoint folder to an ONNX bundle at `destination`, whole or not at all. Raises UserError."""
+    world = load_world(checkpoint)
+    needed = 3 * sum((checkpoint / name).stat().st_size for name in CHECKPOINT_FILES)
+    with staged(destination, needed=needed) as folder:
+        graphs = world.graphs()
+        files = export_graphs(graphs, folder, report)
+        report("pictures, clips and hashes")
+        clips = _copy_clips(checkpoint, folder, world.spec, options) if options.reference else None
+        if options.reference:
+            (folder / "reference").mkdir()
+            for name in CHECKPOINT_FILES:
+                shutil.copyfile(checkpoint / name, folder / "reference" / name)
+        draft = Draft(
+            spec=world.spec,
+            target="onnx",
+            precision="fp32",
+            recipe={"opset": str(OPSET), "steps": str(world.spec.steps), "order": world.spec.order},
+            graphs={name: _entry(graphs[name], file) for name, file in files.items()},
+            gallery=_copy_gallery(checkpoint, folder, world.spec, clips),
+            reference="reference" if options.reference else None,
+            clips="clips.npz" if clips is not None else None,
+            checkpoint_hash=checkpoint_hash(checkpoint),
+            versions={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+            licence=options.licence,
+        )
+        return seal(folder, draft)
+
+
+def checkpoint_hash(folder: Path) -> str:
+    """sha256 over a checkpoint's files, in order."""
+    digest = hashlib.sha256()
+    for name in CHECKPOINT_FILES:
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _entry(graph: GraphDef, file: str) -> GraphEntry:
+    return GraphEntry(file=file, data=(WEIGHTS,), inputs=graph.inputs, outputs=graph.outputs)
+
+
+def _copy_clips(
+    checkpoint: Path, folder: Path, spec: WorldSpec, options: ExportOptions
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
+    source = options.clips or checkpoint / "clips.npz"
+    if options.clips is None and not source.exists():
+        return None
+    clips = load_clips(source, (spec.height, spec.width))[:MAX_CLIPS]
+    np.savez_compressed(folder / "clips.npz", frames=clips)
+    return clips
+
+
+def _copy_gallery(
+    checkpoint: Path, folder: Path, spec: WorldSpec, clips: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None
+) -> tuple[str, ...]:
+    """The checkpoint's gallery/*.png, or the first frames of its clips."""
+    pictures = sorted((checkpoint / "gallery").glob("*.png"))
+    frames: dict[str, Image.Image] = {}
+    for path in pictures[:GALLERY]:
+        try:
+            with Image.open(path) as picture:
+                if picture.size != (spec.width, spec.height):
+                    raise UserError(f"{path} is {picture.size[0]}x{picture.size[1]}, the world {spec.width}x{spec.height}")
+                frames[path.stem] = picture.convert("RGB")
+        except UnidentifiedImageError:
+            raise UserError(f"{path} is no picture; remove it from the gallery") from None
+    if not frames and clips is not None:
+        frames = {f"clip-{number}": Image.fromarray(clip[0]) for number, clip in enumerate(clips[:GALLERY])}
+    (folder / "gallery").mkdir()
+    for name, picture in frames.items():
+        picture.save(folder / "gallery" / f"{name}.png")
+    return tuple(f"gallery/{name}.png" for name in frames)
