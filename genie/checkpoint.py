@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from pydantic import ValidationError
@@ -19,7 +19,7 @@ from pocketgenie.genie.lam import LatentActionModel
 from pocketgenie.genie.spec import Frozen
 from pocketgenie.genie.tokenizer import Tokenizer
 
-SCHEMA = 1
+SCHEMA: Final = 1
 Part = Literal["tokenizer", "lam", "dynamics"]
 
 
@@ -110,6 +110,10 @@ def load_part(folder: Path, name: Part, module: nn.Module) -> None:
             raise UserError(
                 f"{path}: {key} is {list(tensor.shape)}, world.json asks for {list(wanted[key].shape)}; "
                 "use the world.json that the weights were trained with"
+            )
+        if tensor.dtype != wanted[key].dtype:
+            raise UserError(
+                f"{path}: {key} is {tensor.dtype}, not {wanted[key].dtype}; convert it or train again"
             )
         if not torch.isfinite(tensor).all():
             raise UserError(

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from pocketgenie.errors import UserError
-from pocketgenie.genie.spec import Frozen, MemorySpec, WorldSpec
+from pocketgenie.genie.spec import Frozen, MemoryName, MemorySpec, WorldSpec
 
 
 class TransformerConfig(Frozen):
@@ -93,6 +93,14 @@ class GenieConfig(Frozen):
     dynamics: DynamicsConfig
     sampling: SamplingConfig
 
+    @model_validator(mode="after")
+    def _makes_a_world(self) -> GenieConfig:
+        try:
+            self.spec()
+        except ValidationError as error:
+            raise ValueError(first_error(error)) from None
+        return self
+
     @property
     def grid(self) -> tuple[int, int]:
         """Token rows and columns; frames are padded at the bottom and right to whole patches."""
@@ -107,7 +115,8 @@ class GenieConfig(Frozen):
             entry = (config.layers, 2, tokens, config.heads, config.head_dim)
             return MemorySpec(slots=slots, entry=entry, prefix=prefix)
 
-        memories = {"dynamics": memory(self.dynamics.transformer, self.dynamics.window)}
+        memories: dict[MemoryName, MemorySpec] = {}
+        memories["dynamics"] = memory(self.dynamics.transformer, self.dynamics.window)
         if window := self.tokenizer.window:
             memories["encoder"] = memory(self.tokenizer.encoder, window, "encoder_")
             memories["decoder"] = memory(self.tokenizer.decoder, window, "decoder_")
@@ -141,6 +150,8 @@ def load_config(name_or_path: str | Path) -> GenieConfig:
     else:
         try:
             text = path.read_text()
+        except UnicodeDecodeError:
+            raise UserError(f"configuration {name_or_path} is not text; give a JSON file") from None
         except OSError as error:
             known = ", ".join(shipped_configs())
             raise UserError(
@@ -156,5 +167,5 @@ def load_config(name_or_path: str | Path) -> GenieConfig:
 def first_error(error: ValidationError) -> str:
     """The first complaint of pydantic on one line: `where: what`."""
     first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "file"
-    return f"{where}: {first['msg']}"
+    where, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return " ".join((f"{where}: {what}" if where else what).split())

@@ -1,7 +1,7 @@
 """The dynamics model: a decoder-only MaskGIT over frame tokens with additive action embeddings.
 
 (arXiv 2402.15391, section 2.1.) It draws the masked tokens of a frame from the past frames' tokens and the
-action that leads to the frame. Past frames are always seen clean, in training as in play (`forward_training`).
+action that leads to the frame. Past frames are always seen clean, in training as in play.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class Dynamics(nn.Module):
         return self.head(self.transformer(self.embed(tokens_BTS, actions_BT)))
 
     def forward_training(self, clean_BTS: Tensor, masked_BTS: Tensor, actions_BT: Tensor) -> Tensor:
-        """Hidden states [B, T, S, D] of the masked frames, each seeing its clean past (see TemporalAttention)."""
+        """Hidden states [B, T, S, D] of the masked frames, each seeing its clean past."""
         both = torch.cat([self.embed(clean_BTS, actions_BT), self.embed(masked_BTS, actions_BT)])
-        return self.transformer(both, streams=2)[len(clean_BTS) :]
+        hidden: Tensor = self.transformer(both, streams=2)
+        return hidden[len(clean_BTS) :]
 
     def step(self, tokens_S: Tensor, action_1: Tensor, past: Past) -> tuple[Tensor, Tensor]:
         """One pass over one frame -> hidden [S, D], its memory entry (meaningful once no token is masked)"""

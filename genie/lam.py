@@ -1,8 +1,8 @@
 """The latent action model: names the transition between two frames with one of A codes, without any labels.
 
-(arXiv 2402.15391, section 2.1.) The encoder sees the frames up to and including the next one; the decoder must
-draw the next frame from the past and the code alone, so the code has to say what changed. Only the encoder is
-kept for play.
+(arXiv 2402.15391, section 2.1.) The encoder sees the frames up to and including the next one; the decoder
+must draw the next frame from the past and the code alone, so the code has to say what changed. Only the
+encoder is kept for play.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class LatentActionModel(nn.Module):
     def latents(self, frames_BTHWC: Tensor) -> Tensor:
         """uint8 clips of `frames` frames -> latents of each transition [B, T - 1, d]"""
         x = self.patch_in(patchify(to_float(frames_BTHWC), self.patch)) + self.encoder_position
-        return self.latent_out(self.encoder(x)[:, 1:].mean(-2))
+        latents: Tensor = self.latent_out(self.encoder(x)[:, 1:].mean(-2))
+        return latents
 
     def infer(self, frames_BTHWC: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 clips of `frames` frames -> the last transition's action int64 [B], code distances [B, A]"""

@@ -2,8 +2,8 @@
 
 Gumbel noise for S tokens x V codes x N steps would be 1.6 MB a frame at V = 4096. A graph holds one constant
 table of Gumbel variates instead, and the host sends one offset per token and step: the token's noise is the
-table's V + 1 values from there on (V for the codes, one for its confidence). Each token's noise is exactly Gumbel
-distributed and independent over its codes; only the table is shared. Offset 0 reads zeros: temperature 0.
+table's V + 1 values from there on (V for the codes, one for its confidence). Each token's noise is exactly
+Gumbel distributed and independent over its codes; only the table is shared. Offset 0 is zeros: temperature 0.
 """
 
 from __future__ import annotations

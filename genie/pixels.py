@@ -31,7 +31,7 @@ def patchify(frames_HWC: Tensor, patch: int) -> Tensor:
 def unpatchify(patches: Tensor, patch: int, height: int, width: int) -> Tensor:
     """The inverse of `patchify`: [..., S, patch * patch * 3] -> [..., H, W, 3]"""
     rows, columns = -(-height // patch), -(-width // patch)
-    x = patches.unflatten(-1, (patch, patch, 3)).unflatten(-4, (rows, columns)).transpose(-4, -3)
+    x: Tensor = patches.unflatten(-1, (patch, patch, 3)).unflatten(-4, (rows, columns)).transpose(-4, -3)
     x = x.flatten(-5, -4).flatten(-3, -2)
     if height % patch or width % patch:
         x = x[..., :height, :width, :]

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from pocketgenie.genie.config import QuantizerConfig
@@ -112,11 +112,17 @@ class VQ(Quantizer):
     @torch.no_grad()
     def _revive(self, z: Tensor, ids: Tensor) -> None:
         count = torch.bincount(ids.flatten(), minlength=len(self.usage)).float()
+        together = distributed.is_available() and distributed.is_initialized()
+        if together:  # every process must revive the same codes with the same vectors
+            distributed.all_reduce(count)
         self.usage.lerp_(count / count.mean(), 0.01)
         dead = (self.usage < 0.03).nonzero().flatten()
         if len(dead):
             flat = z.flatten(0, -2)
-            self.vectors[dead] = flat[torch.randint(len(flat), (len(dead),), device=z.device)]
+            seeds = flat[torch.randint(len(flat), (len(dead),), device=z.device)].to(self.vectors.dtype)
+            if together:
+                distributed.broadcast(seeds, 0)
+            self.vectors[dead] = seeds
             self.usage[dead] = 1.0
 
 

@@ -32,11 +32,13 @@ class Tokenizer(nn.Module):
 
     def embed_frames(self, frames_HWC: Tensor) -> Tensor:
         """uint8 [..., H, W, 3] -> encoder input [..., S, D]"""
-        return self.patch_in(patchify(to_float(frames_HWC), self.patch)) + self.encoder_position
+        embedded: Tensor = self.patch_in(patchify(to_float(frames_HWC), self.patch))
+        return embedded + self.encoder_position
 
     def embed_codes(self, latents: Tensor) -> Tensor:
         """codebook vectors [..., S, d] -> decoder input [..., S, D]"""
-        return self.latent_in(latents) + self.decoder_position
+        embedded: Tensor = self.latent_in(latents)
+        return embedded + self.decoder_position
 
     def pixels(self, decoded: Tensor) -> Tensor:
         """decoder output [..., S, D] -> float frames [..., H, W, 3], about [-1, 1]"""

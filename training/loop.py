@@ -1,7 +1,7 @@
 """One training loop for all three parts, on accelerate: one process, or many under `accelerate launch`.
 
-A run can be killed at any moment. Every batch is a pure function of (seed, step, process), the state is written whole or
-not at all, and a run that is started again goes on from the last state.
+A run can be killed at any moment. Every batch is a pure function of (seed, step, process), the state is
+written whole or not at all, and a run that is started again goes on from the last one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -52,18 +59,24 @@ def learning_rate_factor(step: int, options: TrainOptions) -> float:
 
 
 def make_optimizers(model: nn.Module, options: TrainOptions) -> list[torch.optim.Optimizer]:
-    """Muon for the 2-D weights inside transformers, AdamW (betas of the paper, 0.9 / 0.9) for everything else."""
-    matrices, rest = [], []
+    """Muon for the 2-D weights inside transformers, AdamW for everything else."""
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, weight in model.named_parameters():
         hidden = "blocks." in name and weight.ndim == 2 and name.endswith(".weight")
         (matrices if hidden and options.optimizer == "muon" else rest).append(weight)
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=options.weight_decay)
+        torch.optim.AdamW(
+            rest, lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=options.weight_decay
+        )
     ]
     if matrices:
         optimizers.append(
             torch.optim.Muon(
-                matrices, lr=options.learning_rate, weight_decay=options.weight_decay, adjust_lr_fn="match_rms_adamw"
+                matrices,
+                lr=options.learning_rate,
+                weight_decay=options.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
             )
         )
     return optimizers
@@ -73,15 +86,29 @@ def default_precision() -> str:
     """bf16 where the device computes in it, else no mixed precision."""
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported() else "no"
+    return (
+        "bf16"
+        if torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported()
+        else "no"
+    )
+
+
+def make_accelerator(options: TrainOptions) -> Accelerator:
+    """The processes and devices of this run, and its precision."""
+    precision = default_precision() if options.mixed_precision == "auto" else options.mixed_precision
+    return Accelerator(mixed_precision=precision)
 
 
 def fit(
-    loss: nn.Module, batch: Batch, options: TrainOptions, folder: Path, on_save: Callable[[nn.Module], None], title: str
+    accelerator: Accelerator,
+    loss: nn.Module,
+    batch: Batch,
+    options: TrainOptions,
+    folder: Path,
+    on_save: Callable[[nn.Module], None],
+    title: str,
 ) -> None:
-    """Train `loss` (a module of training.losses) for `options.steps` steps; `folder` keeps state, metrics and logs."""
-    precision = default_precision() if options.mixed_precision == "auto" else options.mixed_precision
-    accelerator = Accelerator(mixed_precision=precision)
+    """Train `loss` (of training.losses) for `options.steps` steps; `folder` keeps state, metrics and logs."""
     folder.mkdir(parents=True, exist_ok=True)
     optimizers = make_optimizers(loss, options)
     base = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
@@ -89,7 +116,13 @@ def fit(
     model, *prepared = accelerator.prepare(loss, *optimizers)
     main = accelerator.is_main_process
     writer = SummaryWriter(str(folder / "tensorboard")) if main else None
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, TextColumn("{task.fields[figures]}"), disable=not main) as progress:
         task = progress.add_task(title, total=options.steps, completed=start, figures="")
         clock, model_ready = time.perf_counter(), model.train()
@@ -157,16 +190,19 @@ def _load_state(path: Path, model: nn.Module, optimizers: list[torch.optim.Optim
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             step = int(file.metadata()["step"])
-        model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+        model.load_state_dict(
+            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        )
         for number, optimizer in enumerate(optimizers):
             states: dict[int, dict[str, Tensor]] = {}
             prefix = f"optimizer.{number}."
             for key in (key for key in tensors if key.startswith(prefix)):
                 index, name = key.removeprefix(prefix).split(".", 1)
                 states.setdefault(int(index), {})[name] = tensors[key]
-            optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+            optimizer.load_state_dict(
+                {"state": states, "param_groups": optimizer.state_dict()["param_groups"]}
+            )
     except Exception as error:
-        raise UserError(
-            f"{path} cannot be resumed ({str(error).splitlines()[0][:120]}); remove it to start again"
-        ) from error
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{path} cannot be resumed ({reason}); remove it to start again") from error
     return step

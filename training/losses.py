@@ -1,4 +1,4 @@
-"""What each part is trained on: one module per part, whose forward takes a batch and returns the loss and its figures."""
+"""What each part is trained on: a module per part that turns a batch into the loss and its figures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TokenizerLoss(nn.Module):
 
 
 class LamLoss(nn.Module):
-    """Mean squared error of the predicted next frame, and a bonus for using all actions alike (batch entropy)."""
+    """Mean squared error of the predicted next frame, less a bonus for using all actions alike (entropy)."""
 
     def __init__(self, model: LatentActionModel, entropy_bonus: float = 0.002) -> None:
         super().__init__()
@@ -66,12 +66,15 @@ class LamLoss(nn.Module):
 class DynamicsLoss(nn.Module):
     """Cross-entropy of masked tokens (arXiv 2402.15391, section 2.1: masking rate U(0.5, 1)).
 
-    A share `all_masked` of the frames is masked whole, since that is what the first refinement step of play sees, and a
-    share `corrupt` of the context tokens is replaced at random, so that a roll-out's own mistakes do not throw it off.
-    The loss is taken on a share `judged` of the masked tokens: a softmax over thousands of codes costs more than it tells.
+    A share `all_masked` of the frames is masked whole, since that is what the first refinement step of play
+    sees, and a share `corrupt` of the context tokens is replaced at random, so that a roll-out's own mistakes
+    do not throw it off. The loss is taken on a share `judged` of the masked tokens: a softmax over thousands
+    of codes costs more than it tells.
     """
 
-    def __init__(self, model: Dynamics, all_masked: float = 0.4, corrupt: float = 0.03, judged: float = 0.5) -> None:
+    def __init__(
+        self, model: Dynamics, all_masked: float = 0.4, corrupt: float = 0.03, judged: float = 0.5
+    ) -> None:
         super().__init__()
         self.model, self.all_masked, self.corrupt, self.judged = model, all_masked, corrupt, judged
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,20 @@ from pocketgenie.errors import UserError
 from pocketgenie.genie.checkpoint import Genie, Part, load_part, read_config, save_config, save_part
 from pocketgenie.genie.config import GenieConfig
 from pocketgenie.training.data import Frames, crop_batch, load_clips
-from pocketgenie.training.loop import TrainOptions, fit
+from pocketgenie.training.loop import TrainOptions, fit, make_accelerator
 from pocketgenie.training.losses import DynamicsLoss, LamLoss, TokenizerLoss
 
 
 def train(part: Part, config: GenieConfig, clips: Path, folder: Path, options: TrainOptions) -> None:
-    """Train one part into the checkpoint `folder` (made if need be, gone on with if begun). Raises UserError."""
+    """Train one part into the checkpoint `folder` (made, or gone on with if begun). Raises UserError."""
     if (folder / "world.json").exists() and read_config(folder) != config:
-        raise UserError(f"{folder} was begun with another configuration; give its own world or another folder")
+        raise UserError(
+            f"{folder} was begun with another configuration; give its own world or another folder"
+        )
     frames = load_clips(clips, (config.height, config.width))
-    save_config(folder, config)
+    accelerator = make_accelerator(options)
+    with accelerator.main_process_first():
+        save_config(folder, config)
     torch.manual_seed(options.seed)
     genie = Genie(config)
     work = folder / "training" / part
@@ -38,19 +43,20 @@ def train(part: Part, config: GenieConfig, clips: Path, folder: Path, options: T
         def tokenizer_batch(rng: np.random.Generator) -> tuple[Tensor, ...]:
             return (torch.from_numpy(crop_batch(frames, options.batch, _fits(frames, length), rng)),)
 
-        fit(TokenizerLoss(genie.tokenizer), tokenizer_batch, options, work, save, part)
+        fit(accelerator, TokenizerLoss(genie.tokenizer), tokenizer_batch, options, work, save, part)
     elif part == "lam":
         _fits(frames, config.lam.frames, exactly=True)
 
         def lam_batch(rng: np.random.Generator) -> tuple[Tensor, ...]:
             return (torch.from_numpy(crop_batch(frames, options.batch, config.lam.frames, rng)),)
 
-        fit(LamLoss(genie.lam), lam_batch, options, work, save, part)
+        fit(accelerator, LamLoss(genie.lam), lam_batch, options, work, save, part)
     else:
         load_part(folder, "tokenizer", genie.tokenizer)
         load_part(folder, "lam", genie.lam)
         genie.dynamics.features.copy_(genie.tokenizer.quantizer.features())
-        tokens, actions = label_clips(genie, frames, work / "labels.npz")
+        with accelerator.main_process_first():  # the others read what it wrote
+            tokens, actions = label_clips(genie, frames, work / "labels.npz")
         length = _fits(frames, config.dynamics.window + 2)
         both = np.concatenate([tokens, actions[..., None]], -1)
 
@@ -60,7 +66,7 @@ def train(part: Part, config: GenieConfig, clips: Path, folder: Path, options: T
             led_by[:, 0] = genie.dynamics.no_action  # the first frame of a history follows nothing
             return crop[..., :-1], led_by
 
-        fit(DynamicsLoss(genie.dynamics), dynamics_batch, options, work, save, part)
+        fit(accelerator, DynamicsLoss(genie.dynamics), dynamics_batch, options, work, save, part)
 
 
 @torch.no_grad()
@@ -73,10 +79,9 @@ def label_clips(genie: Genie, frames: Frames, cache: Path) -> tuple[NDArray[np.i
     for tensor in (*genie.tokenizer.state_dict().values(), *genie.lam.state_dict().values()):
         digest.update(tensor.numpy().tobytes())
     key = digest.hexdigest()
-    if cache.exists():
-        with np.load(cache, allow_pickle=False) as file:
-            if str(file["key"]) == key:
-                return file["tokens"], file["actions"]
+    with suppress(Exception), np.load(cache, allow_pickle=False) as file:  # absent or damaged: labelled again
+        if str(file["key"]) == key:
+            return file["tokens"], file["actions"]
     genie.eval()
     tokens, actions = [], []
     length = genie.config.lam.frames
@@ -97,7 +102,9 @@ def label_clips(genie: Genie, frames: Frames, cache: Path) -> tuple[NDArray[np.i
 
 def _fits(frames: Frames, length: int, exactly: bool = False) -> int:
     """`length`, or the clips' own length where they are shorter."""
-    have = frames.shape[1]
+    have: int = frames.shape[1]
     if exactly and have < length:
-        raise UserError(f"the clips have {have} frames, this world's action model needs {length}; cut longer clips")
+        raise UserError(
+            f"the clips have {have} frames, this world's action model needs {length}; cut longer clips"
+        )
     return min(length, have)
