@@ -22,8 +22,9 @@ MASKED = -1e4
 class Past(NamedTuple):
     """A memory as the layers read it, laid out once per frame and shared by all refinement passes."""
 
-    keys_LShkW: Tensor
-    values_LShWk: Tensor
+    keys_ShkW: list[Tensor]
+    """One per layer"""
+    values_ShWk: list[Tensor]
     ages_W: Tensor
     """int64, 1..W"""
     mask_W: Tensor
@@ -33,12 +34,10 @@ class Past(NamedTuple):
 def past_from_memory(memory_WL2Shk: Tensor, ages_W: Tensor, filled: Tensor) -> Past:
     """Read a ring. ages int32 [W] >= 1, filled int32 [1]."""
     mask = (ages_W > filled).to(memory_WL2Shk.dtype) * MASKED
-    return Past(
-        memory_WL2Shk[:, :, 0].permute(1, 2, 3, 4, 0),
-        memory_WL2Shk[:, :, 1].permute(1, 2, 3, 0, 4),
-        ages_W.long(),
-        mask,
-    )
+    parts = memory_WL2Shk.flatten(1, 2).unbind(1)  # one copy for all layers: keys, values, keys, values, ...
+    keys = [part.permute(1, 2, 3, 0) for part in parts[0::2]]
+    values = [part.permute(1, 2, 0, 3) for part in parts[1::2]]
+    return Past(keys, values, ages_W.long(), mask)
 
 
 class Attention(nn.Module):
@@ -129,10 +128,10 @@ class TemporalAttention(Attention):
         """One frame against its memory -> ([S, D], this layer's entry [2, S, h, k])"""
         q, k, v = self.project(x_SD)  # [S, h, k]
         bias_hW = self.age_bias[:, past.ages_W] + past.mask_W
-        from_past = (q.unsqueeze(-2) @ past.keys_LShkW[layer]).squeeze(-2) + bias_hW  # [S, h, W]
+        from_past = (q.unsqueeze(-2) @ past.keys_ShkW[layer]).squeeze(-2) + bias_hW  # [S, h, W]
         from_self = (q * k).sum(-1, keepdim=True) + self.age_bias[:, :1]
         weights = torch.cat([from_past, from_self], -1).softmax(-1)
-        mixed = (weights[..., None, :-1] @ past.values_LShWk[layer]).squeeze(-2) + weights[..., -1:] * v
+        mixed = (weights[..., None, :-1] @ past.values_ShWk[layer]).squeeze(-2) + weights[..., -1:] * v
         return self.out(mixed.flatten(-2)), torch.stack([k, v])
 
 
