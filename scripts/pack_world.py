@@ -1,0 +1,118 @@
+"""Pack a trained checkpoint as an embedded world: weights as float16, held-out clips, a gallery, a model card.
+
+    python scripts/pack_world.py runs/coinrun --clips heldout.npz -o assets/coinrun
+
+The figures on the card are measured here, on the packed weights. What a script cannot know (data, commands, time) is read
+from `about.md` in the output folder, which stands first on the card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.progress import track
+
+from pocketgenie.genie.checkpoint import Part, load_genie, save_config, save_tensors
+from pocketgenie.genie.graphs import load_world
+from pocketgenie.runtimes.pictures import Frame, strip
+from pocketgenie.runtimes.player import Player
+from pocketgenie.runtimes.reference import world_session
+from pocketgenie.training.data import load_clips
+from pocketgenie.training.evaluation import evaluate
+
+PARTS: tuple[Part, ...] = ("tokenizer", "lam", "dynamics")
+STRIP_FRAMES = (0, 1, 2, 4, 6, 8)
+
+MEANINGS = {
+    "recon_psnr_db": "the tokenizer's reconstruction of a frame",
+    "next_frame_psnr_db": "the next frame, drawn with the inferred action",
+    "copy_last_psnr_db": "the last frame repeated, in its place",
+    "rollout_psnr_db": "the fourth frame of a roll-out with inferred actions",
+    "copy_start_psnr_db": "the start frame repeated, in its place",
+    "random_psnr_db": "the fourth frame with random actions",
+    "delta_psnr_db": "controllability: inferred minus random actions at t = 4 (paper, section 3)",
+    "action_perplexity": "how many of the actions are really used",
+    "codebook_perplexity": "how many codes are really used",
+    "action_consistency": "how often the action model recognises a random action in what it drew",
+}
+
+
+def distinct_frames(clips: Frame, count: int) -> list[Frame]:
+    """`count` first frames [H, W, 3] as unlike each other as can be: each new one is the farthest from those taken."""
+    starts = clips[:, 0]
+    flat = torch.from_numpy(starts[:, ::2, ::2].reshape(len(starts), -1).astype(np.float32))
+    apart = torch.cdist(flat, flat)
+    taken = [int(apart.sum(1).argmin())]
+    while len(taken) < min(count, len(starts)):
+        taken.append(int(apart[:, taken].amin(1).argmax()))
+    return [starts[i] for i in taken]
+
+
+def action_strips(player: Player, start: Frame) -> Frame:
+    """One row per action, held from the same start frame, temperature 0: uint8 [H, W, 3]"""
+    rows = []
+    for action in range(player.spec.actions):
+        frames = [player.start(start)] + [player.step(action) for _ in range(max(STRIP_FRAMES))]
+        captions = [f"action {action}, frame {t}" if t else "start" for t in STRIP_FRAMES]
+        rows.append(strip([frames[t] for t in STRIP_FRAMES], captions, scale=2))
+    return np.concatenate(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--clips", type=Path, required=True, help="held-out clips (.npz)")
+    parser.add_argument("--gallery", type=int, default=8, help="how many prompt pictures to take from the clips")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    options = parser.parse_args()
+    out: Path = options.out
+    genie = load_genie(options.checkpoint)
+    clips = load_clips(options.clips, (genie.config.height, genie.config.width))
+    save_config(out, genie.config)
+    for name in PARTS:
+        weights = genie.part(name).state_dict()
+        save_tensors(out / f"{name}.safetensors", {key: value.half() for key, value in weights.items()})
+    np.savez_compressed(out / "clips.npz", frames=clips)
+    (out / "gallery").mkdir(exist_ok=True)
+    gallery = distinct_frames(clips, options.gallery)
+    for number, frame in enumerate(gallery, 1):
+        Image.fromarray(frame).save(out / "gallery" / f"{number:02d}.png")
+
+    world = load_world(out)  # as packed: float16 weights, played at float32
+    session = world_session(world)
+    with_progress = track(range(len(clips)), "evaluating", transient=True)
+    steps = iter(with_progress)
+    figures = evaluate(session, clips, progress=lambda done, total: next(steps, None))
+    (out / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")
+    Image.fromarray(action_strips(Player(session, temperature_zero=True), gallery[0])).save(out / "actions.png")
+    millions = {name: sum(p.numel() for p in genie.part(name).parameters()) / 1e6 for name in PARTS}
+    lines = [
+        (out / "about.md").read_text().rstrip(),
+        "",
+        "## Size",
+        "",
+        *(f"- {name}: {count:.1f} M parameters" for name, count in millions.items()),
+        "",
+        f"## Figures on {len(clips)} held-out clips",
+        "",
+        "Measured on the packed float16 weights, PSNR of pooled squared errors, temperature 0 (`pocketgenie evaluate`).",
+        "",
+        "| figure | value | what it is |",
+        "|---|---|---|",
+        *(f"| `{name}` | {figures[name]:.2f} | {meaning} |" for name, meaning in MEANINGS.items()),
+        "",
+        "## Each action from the same start frame",
+        "",
+        "![each action held from the same start frame](actions.png)",
+    ]
+    (out / "README.md").write_text("\n".join(lines) + "\n")
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
