@@ -124,7 +124,7 @@ class SpeedRow(Result):
     """Operations of the `play` graph / (median frame time x the machine's matrix rate), 0..1."""
 
 
-class RuntimeRow(ParityRow, SpeedRow):
+class RuntimeRow(SpeedRow, ParityRow):
     """One runtime: parity and throughput."""
 
 

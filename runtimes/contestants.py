@@ -1,0 +1,129 @@
+"""What the worker processes hold: a runtime's session, or the reference as the paper plays it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketgenie.export.bundle import load_bundle
+from pocketgenie.genie.noise import draw_noise
+from pocketgenie.runtimes import artefact, ties
+from pocketgenie.runtimes.machine import cores, peak_memory_mb
+from pocketgenie.runtimes.player import Player
+from pocketgenie.runtimes.results import ArtefactFigures
+from pocketgenie.runtimes.table import load_session
+from pocketgenie.training.evaluation import evaluate, infer_actions
+
+Array = NDArray[Any]
+History = tuple[Array, list[int]]
+"""tokens int32 [T, S] and the action that led to each frame: what a session observes before it is asked."""
+
+PLAY_THE_CHECKPOINT = ("reference", "compiled")
+"""Runtimes of a bundle's reference/, at float32; the others play the exported graphs."""
+
+WARM_UP = 2  # frames that begin a turn: the caches hold another runtime's weights
+
+
+def play_turn(step: Callable[[int], Any], actions: int, frames: int, seconds: float) -> list[float]:
+    """Play up to `frames` frames, fewer once `seconds` are over -> milliseconds of each."""
+    timed: list[float] = []
+    while len(timed) < frames and sum(timed) < seconds * 1000:
+        action = len(timed) % actions
+        began = time.perf_counter()
+        step(action)
+        timed.append((time.perf_counter() - began) * 1000)
+    return timed
+
+
+class Contestant:
+    """One runtime of the table. picture: uint8 [H, W, 3]; started: time.time() when the process was begun."""
+
+    def __init__(self, folder: Path, runtime: str, picture: Array, started: float) -> None:
+        self.folder, self.runtime = folder, runtime
+        self.session = load_session(folder, runtime)
+        self.spec = self.session.spec
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(cores())
+        self.player = Player(self.session)
+        self.player.start(picture)
+        self.player.step(0)
+        self.first_frame_ms = (time.time() - started) * 1000
+
+    def first_frame(self) -> float:
+        """ms from the start of the process to the first drawn frame"""
+        return self.first_frame_ms
+
+    def turn(self, frames: int, seconds: float) -> list[float]:
+        """A turn of the contest -> ms of each frame. The play goes on where the last turn ended."""
+        play_turn(self.player.step, self.spec.actions, WARM_UP, seconds)
+        return play_turn(self.player.step, self.spec.actions, frames, seconds)
+
+    def memory_mb(self) -> float:
+        """Peak resident memory so far."""
+        return peak_memory_mb()
+
+    def inspect(self) -> ArtefactFigures:
+        """L0. The artefact of a runtime without graphs is the checkpoint, checked when loaded."""
+        if self.runtime in PLAY_THE_CHECKPOINT:
+            return ArtefactFigures(problems=(), operators={})
+        return artefact.inspect(load_bundle(self.folder, only=()))
+
+    def read(self, frames_THWC: Array) -> History:
+        """Real frames as this runtime's tokens and latent actions."""
+        self.session.reset()
+        tokens = [self.session.encode(frame) for frame in frames_THWC]
+        return np.stack(tokens), infer_actions(self.session, frames_THWC)[: len(tokens)]
+
+    def logits(self, history: History, masked_MS: Array, action: int) -> Array:
+        """One refinement pass after a history, for several maskings -> float32 [M, S, V]"""
+        self._observe(history)
+        return np.stack([self.session.logits(masked, action) for masked in masked_MS])
+
+    def play(self, history: History, actions: list[int], seed: int) -> tuple[Array, Array]:
+        """Go on from a history -> tokens int32 [n, S], frames uint8 [n, H, W, 3]"""
+        self._observe(history)
+        noise = [draw_noise(self.spec, seed, number) for number in range(len(actions))]
+        drawn = [self.session.play(*given) for given in zip(actions, noise, strict=True)]
+        return np.stack([tokens for tokens, _ in drawn]), np.stack([frame for _, frame in drawn])
+
+    def margin(self, history: History, action: int, seed: int, number: int, played_S: Array) -> float:
+        """ties.margin of another runtime's tokens for the frame after `history`."""
+        self._observe(history)
+        noise = draw_noise(self.spec, seed, number)
+        return ties.margin(self.spec, lambda tokens: self.session.logits(tokens, action), noise, played_S)
+
+    def evaluate(self, clips: Array, seed: int) -> dict[str, float]:
+        """L4: clips uint8 [N, T, H, W, 3]"""
+        return evaluate(self.session, clips, seed=seed)
+
+    def _observe(self, history: History) -> None:
+        self.session.reset()
+        for tokens, action in zip(*history, strict=True):
+            self.session.observe(tokens, action)
+
+
+class PaperWay:
+    """The reference as the paper plays it: 25 steps, each a pass over the full window."""
+
+    def __init__(self, folder: Path, picture: Array) -> None:
+        import torch
+
+        from pocketgenie.runtimes.reference import FullWindow, reference_world
+
+        torch.set_num_threads(cores())
+        self.window = FullWindow(reference_world(load_bundle(folder)))
+        self.window.start(picture)
+        slots = self.window.spec.memories["dynamics"].slots
+        self.window.tokens *= slots  # the start, repeated: the window is full from the first frame on
+        self.window.actions *= slots
+        self.window.step(0)
+
+    def turn(self, frames: int, seconds: float) -> list[float]:
+        """ms of each frame"""
+        return play_turn(self.window.step, self.window.spec.actions, frames, seconds)

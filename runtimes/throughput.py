@@ -1,0 +1,178 @@
+"""How fast each runtime plays, measured side by side.
+
+A frame counts when its uint8 pixels are in host memory: drawing its noise, the `play` graph and every
+copy are in its time; loading, compiling and each turn's warm-up are not. Each runtime lives in its own
+process, and only one works at a time: in every round each takes a turn, among them the reference as the
+paper plays it (25 steps, the full window recomputed), the cached reference, and the machine's own matrix
+rate. What slows the machine for a while slows them all, so that the ratios hold even where the frames per
+second waver.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketgenie.errors import UserError
+from pocketgenie.export.bundle import Bundle
+from pocketgenie.runtimes.artefact import gflop_per_frame
+from pocketgenie.runtimes.contestants import Contestant, PaperWay
+from pocketgenie.runtimes.matrix import MatrixProducts
+from pocketgenie.runtimes.pictures import load_picture
+from pocketgenie.runtimes.results import FpsFigures, MatrixRate, ReferenceSpeed, SpeedRow
+from pocketgenie.runtimes.worker import Worker, WorkerFailed
+
+Array = NDArray[Any]
+Report = Callable[[str], None]
+
+PAPER, MATRIX = "paper-way", "matrix-rate"
+TURN_SECONDS = 2.0
+"""A turn ends here where the frames of a large world take longer."""
+
+
+@dataclass
+class Contest:
+    """The processes of one bundle, and how long their frames took. A `with` block ends them all."""
+
+    folder: Path
+    names: Sequence[str]
+    """Runtimes; the reference, the paper's way and the matrix rate take part in any case."""
+    picture: Array
+    workers: dict[str, Worker] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why a contestant did not start, or failed in its turn."""
+    first_frame_ms: dict[str, float] = field(default_factory=dict)
+    memory_mb: dict[str, float] = field(default_factory=dict)
+    turns: dict[str, list[list[float]]] = field(default_factory=dict)
+    """Milliseconds of each frame of each round."""
+    rates: list[dict[tuple[str, tuple[int, int, int]], float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Contest:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.close(error)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End every process; at once after an error."""
+        self._stack.__exit__(type(error) if error else None, error, None)
+
+    def start(self, report: Report) -> None:
+        """Start every process, one after the other, and play one frame."""
+        for name in dict.fromkeys(("reference", *self.names)):
+            report(f"starting {name}")
+            began = time.time()
+            self._start(name, Contestant, self.folder, name, self.picture, began)
+            if name in self.workers:
+                self.first_frame_ms[name] = self.workers[name].call("first_frame")
+        report(f"starting {PAPER}")
+        self._start(PAPER, PaperWay, self.folder, self.picture)
+        self._start(MATRIX, MatrixProducts)
+
+    def _start(self, name: str, make: Callable[..., object], *args: Any) -> None:
+        try:
+            self.workers[name] = self._stack.enter_context(Worker(name, make, *args))
+        except WorkerFailed as failure:
+            self.failures[name] = f"did not start: {failure}"
+
+    def run(self, rounds: int, frames: int, report: Report) -> None:
+        """Every contestant takes a turn in every round; the order turns about."""
+        for number in range(rounds):
+            report(f"round {number + 1} of {rounds}")
+            order = [name for name in self.workers if name not in self.failures]
+            for name in order if number % 2 else reversed(order):
+                try:
+                    if name == MATRIX:
+                        self.rates.append(self.workers[name].call("turn"))
+                    else:
+                        count = 1 if name == PAPER else frames
+                        turn = self.workers[name].call("turn", count, TURN_SECONDS)
+                        self.turns.setdefault(name, []).append(turn)
+                        if name != PAPER:
+                            self.memory_mb[name] = self.workers[name].call("memory_mb")
+                except WorkerFailed as failure:
+                    self.failures[name] = f"failed in round {number + 1}: {failure}"
+
+    def fps(self, name: str) -> float | None:
+        """Median over the rounds of frames / seconds; None for one that did not finish."""
+        if name in self.failures or not self.turns.get(name):
+            return None
+        return float(np.median(per_round(self.turns[name])))
+
+    def matrix(self) -> MatrixRate | None:
+        """The best of the medians."""
+        if not self.rates:
+            return None
+        medians = {key: float(np.median([rate[key] for rate in self.rates])) for key in self.rates[0]}
+        (library, shape), best = max(medians.items(), key=lambda item: item[1])
+        return MatrixRate(gflops=best, library=library, shape=shape)
+
+    def reference(self) -> ReferenceSpeed:
+        """The two paces of the reference, which the ratios are made of."""
+        reasons = [f"{name}: {self.failures[name]}" for name in ("reference", PAPER) if name in self.failures]
+        return ReferenceSpeed(
+            fps_paper_way=self.fps(PAPER), fps_cached=self.fps("reference"), reasons=tuple(reasons)
+        )
+
+    def row(self, name: str, precision: str, gflop: float | None) -> SpeedRow:
+        """One runtime's figures, as far as it came."""
+        fps = None if self.fps(name) is None else self._figures(name)
+        rate = self.matrix()
+        return SpeedRow(
+            name=name,
+            precision=precision,
+            reasons=(self.failures[name],) if name in self.failures else (),
+            fps=fps,
+            memory_mb=self.memory_mb.get(name),
+            first_frame_ms=self.first_frame_ms.get(name),
+            limit_share=gflop * fps.median / rate.gflops if gflop and fps and rate else None,
+        )
+
+    def _figures(self, name: str) -> FpsFigures:
+        rounds = per_round(self.turns[name])
+        frames = np.concatenate(self.turns[name])
+        median = float(np.median(rounds))
+        ratios = {
+            f"ratio_{key}": median / fps if (fps := self.fps(rival)) else None
+            for key, rival in (("paper_way", PAPER), ("cached", "reference"), ("compiled", "compiled"))
+        }
+        return FpsFigures(
+            p50=1000 / float(np.percentile(frames, 50)),
+            p95=1000 / float(np.percentile(frames, 95)),
+            median=median,
+            rounds=tuple(rounds),
+            **ratios,
+        )
+
+
+def per_round(turns: Sequence[Sequence[float]]) -> list[float]:
+    """Frames / seconds of each turn."""
+    return [1000 * len(turn) / sum(turn) for turn in turns]
+
+
+def count_gflop(bundle: Bundle) -> tuple[float | None, str]:
+    """Matrix operations of the `play` graph in 10^9, or None and why not."""
+    try:
+        return gflop_per_frame(bundle.path(bundle.manifest.graphs["play"].file)), ""
+    except (UserError, KeyError) as error:
+        return None, str(error)
+
+
+def start_picture(bundle: Bundle, clips: Array | None) -> Array:
+    """A real frame where the bundle has one: of its clips or its gallery; else mid-grey."""
+    spec = bundle.manifest.spec
+    if clips is not None:
+        return np.asarray(clips[0, 0])
+    if bundle.manifest.gallery:
+        return load_picture(bundle.path(bundle.manifest.gallery[0]), spec).frame
+    return np.full(spec.frame_shape, 127, np.uint8)
