@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pocketgenie.genie.config import GenieConfig
 from pocketgenie.genie.transformer import Past, STTransformer
@@ -37,7 +38,7 @@ class Dynamics(nn.Module):
         """tokens [..., S] in [0, V] (V is the mask), actions [...] in [0, A] (A is none) -> [..., S, D]"""
         described = self.features @ self.feature_in
         table = self.code_in + torch.cat([described, torch.zeros_like(described[:1])])
-        return table[tokens] + self.position + self.action_in[actions].unsqueeze(-2)
+        return table[tokens] + self.position + F.embedding(actions, self.action_in).unsqueeze(-2)
 
     def head(self, hidden: Tensor) -> Tensor:
         """[..., D] -> logits [..., V]"""
