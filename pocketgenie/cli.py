@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -155,6 +156,18 @@ def play(
             console.print(f"{out}: {played}", highlight=False, soft_wrap=True)
 
 
+@app.command()
+def doctor(json_out: Json = None) -> None:
+    """Say which runtimes work here and what mends the others. Installs nothing."""
+    from pocketgenie.runtimes.doctor import diagnose, render
+
+    with console.status("trying the runtimes"):
+        report = diagnose()
+    console.print(render(report))
+    if json_out:
+        write_json(json_out, report.model_dump())
+
+
 def _version(shown: bool) -> None:
     if shown:
         console.print(f"pocketgenie {__version__}")
@@ -186,5 +199,5 @@ def main() -> None:
         return
     if os.environ.get("POCKETGENIE_DEBUG"):
         errors.print_exception()
-    errors.print(f"[bold red]error:[/] {message}", markup=True, highlight=False, soft_wrap=True)
+    errors.print(f"[bold red]error:[/] {escape(message)}", markup=True, highlight=False, soft_wrap=True)
     sys.exit(2)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sysconfig
+
 import torch
 from torch._inductor import config as inductor
+from torch._inductor.cpp_builder import get_cpp_compiler
 
+from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle
 from pocketgenie.runtimes.reference import Forward, TorchBackend, reference_world
 from pocketgenie.runtimes.session import GraphSession
@@ -18,3 +23,14 @@ def load(bundle: Bundle) -> GraphSession:
     inductor.freezing = True  # weights become constants, packed for the CPU's matrix kernels
     world = reference_world(bundle)
     return GraphSession(world.spec, TorchBackend(world.graphs(), _compile))
+
+
+def probe() -> str:
+    """What it compiles with, for `doctor`; kernels include Python.h. Raises UserError where that fails."""
+    compiler = get_cpp_compiler()
+    check = [compiler, "-fsyntax-only", "-I", sysconfig.get_path("include"), "-x", "c++", "-"]
+    program = "#include <Python.h>\n#include <cmath>\n"
+    tried = subprocess.run(check, input=program, capture_output=True, text=True)
+    if tried.returncode:
+        raise UserError(f"{compiler} does not compile: {tried.stderr.strip().splitlines()[0]}")
+    return f"torch {torch.__version__}, {compiler}"

@@ -15,6 +15,13 @@ from pocketgenie.runtimes.session import Array, GraphSession
 NUMPY_DTYPES = {"uint8": np.uint8, "int32": np.int32, "float32": np.float32, "float16": np.float16}
 
 
+IDENTITY = (
+    b'\x08\t\x12\x00:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x14"
+)
+"""An ONNX model, y = x, float32 [1], opset 20."""
+
+
 class OrtBackend:
     """One session per graph, opened at first use."""
 
@@ -61,3 +68,10 @@ class _BoundGraph:
 
 def load(bundle: Bundle) -> GraphSession:
     return GraphSession(bundle.manifest.spec, OrtBackend(bundle, ["CPUExecutionProvider"]))
+
+
+def probe() -> str:
+    """Run a minimal graph, for `doctor`."""
+    session = ort.InferenceSession(IDENTITY, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.ones(1, np.float32)})[0] == 1
+    return f"onnxruntime {ort.__version__}"

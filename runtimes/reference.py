@@ -52,6 +52,11 @@ def load(bundle: Bundle) -> GraphSession:
     return world_session(reference_world(bundle))
 
 
+def probe() -> str:
+    """Which torch, for `doctor`."""
+    return f"torch {torch.__version__}"
+
+
 class FullWindow:
     """The paper's way of playing: `steps` refinement passes, each recomputing the whole window; no memory is kept.
 
