@@ -111,10 +111,8 @@ def load_part(folder: Path, name: Part, module: nn.Module) -> None:
                 f"{path}: {key} is {list(tensor.shape)}, world.json asks for {list(wanted[key].shape)}; "
                 "use the world.json that the weights were trained with"
             )
-        if tensor.dtype != wanted[key].dtype:
-            raise UserError(
-                f"{path}: {key} is {tensor.dtype}, not {wanted[key].dtype}; convert it or train again"
-            )
+        if tensor.dtype not in STORED:
+            raise UserError(f"{path}: {key} is {tensor.dtype}, not a float; convert it or train again")
         if not torch.isfinite(tensor).all():
             raise UserError(
                 f"{path}: {key} holds values that are not finite; the training diverged, train it again"

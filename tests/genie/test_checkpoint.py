@@ -162,9 +162,17 @@ def test_a_tensor_of_another_shape(folder):
     assert "patch_in.bias is [23], world.json asks for [24]" in refusal(folder)
 
 
-def test_a_tensor_of_another_dtype(folder):
-    edit(folder / "tokenizer.safetensors", lambda t: t.update({"patch_in.bias": t["patch_in.bias"].half()}))
-    assert "float16" in refusal(folder)
+def test_a_tensor_that_is_no_float(folder):
+    edit(folder / "tokenizer.safetensors", lambda t: t.update({"patch_in.bias": t["patch_in.bias"].int()}))
+    assert "int32, not a float" in refusal(folder)
+
+
+def test_half_precision_weights_are_played_at_float32(folder):
+    before = load_genie(folder).tokenizer.patch_in.weight
+    edit(folder / "tokenizer.safetensors", lambda t: t.update({key: value.half() for key, value in t.items()}))
+    after = load_genie(folder).tokenizer.patch_in.weight
+    assert after.dtype == before.dtype
+    assert torch.equal(after, before.half().float())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
