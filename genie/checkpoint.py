@@ -20,6 +20,8 @@ from pocketgenie.genie.spec import Frozen
 from pocketgenie.genie.tokenizer import Tokenizer
 
 SCHEMA: Final = 1
+STORED = (torch.float32, torch.float16, torch.bfloat16)
+"""Weights may be stored in any of these; they are played at float32."""
 Part = Literal["tokenizer", "lam", "dynamics"]
 
 
