@@ -7,7 +7,7 @@ import hashlib
 import io
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
@@ -119,13 +119,13 @@ def _example(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def _quiet() -> object:  # the exporter talks to stdout, warnings and logging alike
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _quiet() -> Iterator[None]:
+    """The exporter and its libraries talk to stdout, warnings and logging alike."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)

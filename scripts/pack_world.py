@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from rich.progress import track
+from PIL import Image, ImageDraw
 
 from pocketgenie.genie.checkpoint import Part, load_genie, save_config, save_tensors
 from pocketgenie.genie.graphs import load_world
@@ -27,6 +26,7 @@ from pocketgenie.training.evaluation import evaluate
 
 PARTS: tuple[Part, ...] = ("tokenizer", "lam", "dynamics")
 STRIP_FRAMES = (0, 1, 2, 4, 6, 8)
+CANDIDATES, LOOK_AHEAD = 32, 6
 
 MEANINGS = {
     "recon_psnr_db": "the tokenizer's reconstruction of a frame",
@@ -51,6 +51,32 @@ def distinct_frames(clips: Frame, count: int) -> list[Frame]:
     while len(taken) < min(count, len(starts)):
         taken.append(int(apart[:, taken].amin(1).argmax()))
     return [starts[i] for i in taken]
+
+
+def most_playable(player: Player, candidates: list[Frame], count: int) -> list[Frame]:
+    """The candidates in which the choice of action changes most within `LOOK_AHEAD` frames, best first."""
+
+    def spread(start: Frame) -> float:
+        ends = []
+        for action in range(player.spec.actions):
+            player.start(start)
+            ends.append([player.step(action) for _ in range(LOOK_AHEAD)][-1])
+        return float(np.stack(ends).astype(np.float32).std(0).mean())
+
+    return sorted(candidates, key=spread, reverse=True)[:count]
+
+
+def sketch() -> Frame:
+    """A child's drawing of such a level, 64x64: ground, a crate, a stick figure in the middle."""
+    paper = Image.new("RGB", (512, 512))
+    pen = ImageDraw.Draw(paper)
+    pen.polygon([(0, 290), (300, 300), (305, 380), (512, 385), (512, 512), (0, 512)], (178, 193, 194))
+    pen.line([(0, 290), (300, 300), (305, 380), (512, 385)], (196, 128, 60), 14)
+    pen.rectangle([(380, 318), (440, 378)], (172, 110, 52))
+    pen.ellipse([(236, 214), (272, 250)], (236, 222, 190))
+    for line in ([(254, 250), (254, 280)], [(254, 280), (240, 298)], [(254, 280), (268, 298)], [(234, 262), (274, 262)]):
+        pen.line(line, (236, 222, 190), 12)
+    return np.array(paper.resize((64, 64), Image.Resampling.LANCZOS))
 
 
 def action_strips(player: Player, start: Frame) -> Frame:
@@ -78,18 +104,18 @@ def main() -> None:
         weights = genie.part(name).state_dict()
         save_tensors(out / f"{name}.safetensors", {key: value.half() for key, value in weights.items()})
     np.savez_compressed(out / "clips.npz", frames=clips)
-    (out / "gallery").mkdir(exist_ok=True)
-    gallery = distinct_frames(clips, options.gallery)
-    for number, frame in enumerate(gallery, 1):
-        Image.fromarray(frame).save(out / "gallery" / f"{number:02d}.png")
-
     world = load_world(out)  # as packed: float16 weights, played at float32
     session = world_session(world)
-    with_progress = track(range(len(clips)), "evaluating", transient=True)
-    steps = iter(with_progress)
-    figures = evaluate(session, clips, progress=lambda done, total: next(steps, None))
+    player = Player(session, temperature_zero=True)
+    gallery = most_playable(player, distinct_frames(clips, CANDIDATES), options.gallery)
+    (out / "gallery").mkdir(exist_ok=True)
+    for number, frame in enumerate(gallery, 1):
+        Image.fromarray(frame).save(out / "gallery" / f"{number:02d}.png")
+    if genie.config.name == "coinrun":
+        Image.fromarray(sketch()).save(out / "gallery" / "sketch.png")
+    figures = evaluate(session, clips)
     (out / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")
-    Image.fromarray(action_strips(Player(session, temperature_zero=True), gallery[0])).save(out / "actions.png")
+    Image.fromarray(action_strips(player, gallery[0])).save(out / "actions.png")
     millions = {name: sum(p.numel() for p in genie.part(name).parameters()) / 1e6 for name in PARTS}
     lines = [
         (out / "about.md").read_text().rstrip(),

@@ -169,7 +169,9 @@ def test_a_tensor_that_is_no_float(folder):
 
 def test_half_precision_weights_are_played_at_float32(folder):
     before = load_genie(folder).tokenizer.patch_in.weight
-    edit(folder / "tokenizer.safetensors", lambda t: t.update({key: value.half() for key, value in t.items()}))
+    edit(
+        folder / "tokenizer.safetensors", lambda t: t.update({key: value.half() for key, value in t.items()})
+    )
     after = load_genie(folder).tokenizer.patch_in.weight
     assert after.dtype == before.dtype
     assert torch.equal(after, before.half().float())
