@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 
 from pocketgenie.errors import UserError
-from pocketgenie.genie.spec import Frozen, MemoryName, MemorySpec, WorldSpec
+from pocketgenie.genie.spec import Arrow, Frozen, MemoryName, MemorySpec, WorldSpec
 
 
 class TransformerConfig(Frozen):
@@ -130,6 +130,7 @@ class GenieConfig(Frozen):
             fps=self.fps,
             action_frames=self.lam.frames,
             memories=memories,
+            arrows=self.arrows,
             **self.sampling.model_dump(),
         )
 

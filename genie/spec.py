@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DType = Literal["uint8", "int32", "float32", "float16"]
+Arrow = Literal["left", "right", "up", "down"]
 MemoryName = Literal["dynamics", "encoder", "decoder"]
 
 
@@ -90,12 +91,16 @@ class WorldSpec(Frozen):
     action_frames: int = Field(ge=2, default=2)
     """How many consecutive frames `infer_action` looks at."""
     window: Literal["relative", "absolute"] = "relative"
+    arrows: dict[Arrow, int] = {}
+    """Which actions move the view left, right, up and down, as far as that is known: defaults for a player's keys."""
     memories: dict[MemoryName, MemorySpec]
 
     @model_validator(mode="after")
     def _consistent(self) -> WorldSpec:
         if self.steps > self.tokens:
             raise ValueError(f"steps {self.steps} exceeds the {self.tokens} tokens of a frame")
+        if any(not 0 <= action < self.actions for action in self.arrows.values()):
+            raise ValueError(f"arrows name actions that are not among the {self.actions}")
         if "dynamics" not in self.memories:
             raise ValueError("a world needs a dynamics memory")
         return self

@@ -44,12 +44,12 @@ COMMANDS = {
 
 
 def key_map(spec: WorldSpec, remapped: str = "") -> dict[str, int]:
-    """Key -> action in [0, A): digits, arrows for the first actions, then `remapped` ("right=4,left=2").
+    """Key -> action in [0, A): digits, arrows as the world names them (else the first actions), then `remapped` ("right=4,left=2").
 
     Raises `UserError` for an action out of range and for keys that have another task.
     """
     keys = {str(action + 1): action for action in range(min(spec.actions, 9))}
-    keys |= {arrow: action for action, arrow in enumerate(ARROWS[: spec.actions])}
+    keys |= spec.arrows or {arrow: action for action, arrow in enumerate(ARROWS[: spec.actions])}
     for pair in filter(None, remapped.split(",")):
         key, _, action = (part.strip() for part in pair.partition("="))
         if not key or not action.isdecimal() or not 1 <= int(action) <= spec.actions:

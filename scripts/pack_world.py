@@ -2,8 +2,8 @@
 
     python scripts/pack_world.py runs/coinrun --clips heldout.npz -o assets/coinrun
 
-The figures on the card are measured here, on the packed weights. What a script cannot know (data, commands, time) is read
-from `about.md` in the output folder, which stands first on the card.
+The card is README.md in the output folder. What a person writes there (data, commands, time) stays; all below the line
+`<!-- measured -->` is measured here, on the packed weights.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from PIL import Image, ImageDraw
 
 from pocketgenie.genie.checkpoint import Part, load_genie, save_config, save_tensors
 from pocketgenie.genie.graphs import load_world
+from pocketgenie.genie.spec import Arrow
 from pocketgenie.runtimes.pictures import Frame, strip
 from pocketgenie.runtimes.player import Player
 from pocketgenie.runtimes.reference import world_session
+from pocketgenie.runtimes.session import GraphSession
 from pocketgenie.training.data import load_clips
-from pocketgenie.training.evaluation import evaluate
+from pocketgenie.training.evaluation import evaluate, infer_actions
 
 PARTS: tuple[Part, ...] = ("tokenizer", "lam", "dynamics")
 STRIP_FRAMES = (0, 1, 2, 4, 6, 8)
-CANDIDATES, LOOK_AHEAD = 32, 6
+CANDIDATES, LOOK_AHEAD, ACTION_CLIPS = 32, 6, 32
+MARK = "<!-- measured -->"
 
 MEANINGS = {
     "recon_psnr_db": "the tokenizer's reconstruction of a frame",
@@ -84,9 +87,54 @@ def action_strips(player: Player, start: Frame) -> Frame:
     rows = []
     for action in range(player.spec.actions):
         frames = [player.start(start)] + [player.step(action) for _ in range(max(STRIP_FRAMES))]
-        captions = [f"action {action}, frame {t}" if t else "start" for t in STRIP_FRAMES]
+        captions = [f"action {action + 1}, frame {t}" if t else "start" for t in STRIP_FRAMES]
         rows.append(strip([frames[t] for t in STRIP_FRAMES], captions, scale=2))
     return np.concatenate(rows)
+
+
+def camera_shift(before: Frame, after: Frame, reach: int = 8) -> tuple[int, int]:
+    """Pixels (right, down) by which the camera moved: the shift with the least mean difference where both overlap."""
+    height, width, _ = before.shape
+    best = (np.inf, 0, 0, 0)
+    for right in range(-reach // 2, reach // 2 + 1):
+        for down in range(-reach, reach + 1):
+            a = before[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
+            b = after[max(0, -down) : height + min(0, -down), max(0, -right) : width + min(0, -right)]
+            apart = float(np.abs(a.astype(np.int16) - b).mean())
+            best = min(best, (apart, abs(right) + abs(down), right, down))
+    return best[2], best[3]
+
+
+def action_shifts(session: GraphSession, clips: Frame) -> list[Frame]:
+    """For each action, the camera's shifts [n, 2] (right, down) in the real transitions that it names."""
+    shifts: list[list[tuple[int, int]]] = [[] for _ in range(session.spec.actions)]
+    for clip in clips:
+        for action, before, after in zip(infer_actions(session, clip)[1:], clip, clip[1:], strict=False):
+            shifts[action].append(camera_shift(before, after))
+    return [np.array(seen or [(0, 0)]) for seen in shifts]
+
+
+def arrows_of(shifts: list[Frame]) -> dict[Arrow, int]:
+    """The action that moves most to each side."""
+    right, down = np.array([seen.mean(0) for seen in shifts]).T
+    return {
+        "left": int(right.argmin()),
+        "right": int(right.argmax()),
+        "up": int(down.argmin()),
+        "down": int(down.argmax()),
+    }
+
+
+def action_table(shifts: list[Frame], arrows: dict[Arrow, int]) -> list[str]:
+    """The shifts as lines of a table."""
+    total = sum(map(len, shifts))
+    lines = ["| action | share | camera, pixels right | pixels up | arrow key |", "|---|---|---|---|---|"]
+    for action, seen in enumerate(shifts):
+        right, down = seen.T
+        moved = f"{right.mean():+.1f} ± {right.std():.1f} | {-down.mean():+.1f} ± {down.std():.1f}"
+        keys = ", ".join(arrow for arrow, named in arrows.items() if named == action)
+        lines.append(f"| {action + 1} | {len(seen) / total:.0%} | {moved} | {keys} |")
+    return lines
 
 
 def main() -> None:
@@ -104,8 +152,9 @@ def main() -> None:
         weights = genie.part(name).state_dict()
         save_tensors(out / f"{name}.safetensors", {key: value.half() for key, value in weights.items()})
     np.savez_compressed(out / "clips.npz", frames=clips)
-    world = load_world(out)  # as packed: float16 weights, played at float32
-    session = world_session(world)
+    session = world_session(load_world(out))  # as packed: float16 weights, played at float32
+    shifts = action_shifts(session, clips[:ACTION_CLIPS])
+    save_config(out, genie.config.model_copy(update={"arrows": arrows_of(shifts)}))
     player = Player(session, temperature_zero=True)
     gallery = most_playable(player, distinct_frames(clips, CANDIDATES), options.gallery)
     (out / "gallery").mkdir(exist_ok=True)
@@ -117,8 +166,12 @@ def main() -> None:
     (out / "evaluation.json").write_text(json.dumps(figures, indent=2) + "\n")
     Image.fromarray(action_strips(player, gallery[0])).save(out / "actions.png")
     millions = {name: sum(p.numel() for p in genie.part(name).parameters()) / 1e6 for name in PARTS}
+    card = out / "README.md"
+    written = card.read_text().split(MARK)[0] if card.exists() else f"# {genie.config.name}"
     lines = [
-        (out / "about.md").read_text().rstrip(),
+        written.rstrip(),
+        "",
+        MARK,
         "",
         "## Size",
         "",
@@ -132,11 +185,16 @@ def main() -> None:
         "|---|---|---|",
         *(f"| `{name}` | {figures[name]:.2f} | {meaning} |" for name, meaning in MEANINGS.items()),
         "",
-        "## Each action from the same start frame",
+        "## What each action does",
+        "",
+        "How the camera (and so the player) moves in real held-out transitions that the action model gives this name, mean and",
+        "standard deviation; and below, each action held from the same start frame.",
+        "",
+        *action_table(shifts, arrows_of(shifts)),
         "",
         "![each action held from the same start frame](actions.png)",
     ]
-    (out / "README.md").write_text("\n".join(lines) + "\n")
+    card.write_text("\n".join(lines) + "\n")
     print(json.dumps(figures, indent=2))
 
 
