@@ -2,13 +2,15 @@
 # requires-python = ">=3.11,<3.13"
 # dependencies = ["procgen-mirror==0.10.7", "numpy<2", "pillow"]
 # ///
-"""Record CoinRun (procgen) as unlabelled clips for `pocketgenie train`, and held-out clips for `pocketgenie evaluate`.
+"""Record CoinRun (procgen) as unlabelled clips to train on and, from other levels, held-out clips to evaluate on.
 
-Run it with `uv run scripts/record_coinrun.py OUT.npz`, or in a virtual environment of its own: procgen wants an older numpy.
+Run it with `uv run scripts/record_coinrun.py OUT.npz`, or in a virtual environment of its own: procgen wants
+an older numpy.
 
-The player is random but sticky: it keeps an action for 7 frames on average and leans to the right, so that it travels.
-Writes one .npz: frames uint8 [N, T, H, W, 3], actions uint8 [N, T - 1] (the true ones, for evaluation alone: training never
-reads them) and levels int32 [N]. No clip crosses the end of a level. Training levels are 0-99999, held-out levels 1000000 and up.
+The player is random but sticky: it keeps an action for 7 frames on average and leans to the right, so that it
+travels. Writes one .npz: frames uint8 [N, T, H, W, 3], actions uint8 [N, T - 1] (the true ones, for
+evaluation alone: training never reads them) and levels int32 [N]. No clip crosses the end of a level.
+Training levels are 0-99999, held-out levels 1000000 and up.
 """
 
 from __future__ import annotations
@@ -56,11 +58,10 @@ def record(
                 actions.append(np.array(pressed[player], np.uint8))
                 levels.append(info[player]["level_seed"])
                 history[player], pressed[player] = history[player][-1:], []
-            pressed[player].append(int(action[player]))
         again = rng.random(players) > STICKY
         action = np.where(again, rng.choice(buttons, size=players, p=CHANCES), action)
         for player in range(players):
-            pressed[player][-1] = int(action[player])
+            pressed[player].append(int(action[player]))
         env.act(action.astype(np.int32))
     keep = rng.permutation(len(frames))[:clips]
     return {
