@@ -2,7 +2,7 @@
 # requires-python = ">=3.11,<3.13"
 # dependencies = ["procgen-mirror==0.10.7", "numpy<2", "pillow"]
 # ///
-"""Record CoinRun (procgen) as unlabelled clips to train on and, from other levels, held-out clips to evaluate on.
+"""Record CoinRun (procgen) as unlabelled clips: to train on and, from other levels, to evaluate on.
 
 Run it with `uv run scripts/record_coinrun.py OUT.npz`, or in a virtual environment of its own: procgen wants
 an older numpy.
