@@ -92,6 +92,8 @@ class GenieConfig(Frozen):
     lam: LamConfig
     dynamics: DynamicsConfig
     sampling: SamplingConfig
+    arrows: dict[Arrow, int] = {}
+    """Found out after training (scripts/pack_world.py); see WorldSpec.arrows."""
 
     @model_validator(mode="after")
     def _makes_a_world(self) -> GenieConfig:

@@ -29,6 +29,7 @@ from pocketgenie.training.evaluation import evaluate, infer_actions
 PARTS: tuple[Part, ...] = ("tokenizer", "lam", "dynamics")
 STRIP_FRAMES = (0, 1, 2, 4, 6, 8)
 CANDIDATES, LOOK_AHEAD, ACTION_CLIPS = 32, 6, 32
+CLEARLY = 0.5  # pixels a frame, on average
 MARK = "<!-- measured -->"
 
 MEANINGS = {
@@ -77,7 +78,12 @@ def sketch() -> Frame:
     pen.line([(0, 290), (300, 300), (305, 380), (512, 385)], (196, 128, 60), 14)
     pen.rectangle([(380, 318), (440, 378)], (172, 110, 52))
     pen.ellipse([(236, 214), (272, 250)], (236, 222, 190))
-    for line in ([(254, 250), (254, 280)], [(254, 280), (240, 298)], [(254, 280), (268, 298)], [(234, 262), (274, 262)]):
+    for line in (
+        [(254, 250), (254, 280)],
+        [(254, 280), (240, 298)],
+        [(254, 280), (268, 298)],
+        [(234, 262), (274, 262)],
+    ):
         pen.line(line, (236, 222, 190), 12)
     return np.array(paper.resize((64, 64), Image.Resampling.LANCZOS))
 
@@ -115,14 +121,10 @@ def action_shifts(session: GraphSession, clips: Frame) -> list[Frame]:
 
 
 def arrows_of(shifts: list[Frame]) -> dict[Arrow, int]:
-    """The action that moves most to each side."""
+    """The action that moves most to each side, where one clearly does."""
     right, down = np.array([seen.mean(0) for seen in shifts]).T
-    return {
-        "left": int(right.argmin()),
-        "right": int(right.argmax()),
-        "up": int(down.argmin()),
-        "down": int(down.argmax()),
-    }
+    strength: dict[Arrow, Frame] = {"left": -right, "right": right, "up": -down, "down": down}
+    return {arrow: int(moved.argmax()) for arrow, moved in strength.items() if moved.max() >= CLEARLY}
 
 
 def action_table(shifts: list[Frame], arrows: dict[Arrow, int]) -> list[str]:
@@ -141,7 +143,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--clips", type=Path, required=True, help="held-out clips (.npz)")
-    parser.add_argument("--gallery", type=int, default=8, help="how many prompt pictures to take from the clips")
+    parser.add_argument(
+        "--gallery", type=int, default=8, help="how many prompt pictures to take from the clips"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()
     out: Path = options.out
