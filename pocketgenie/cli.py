@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from pocketgenie import __version__
@@ -166,6 +166,77 @@ def doctor(json_out: Json = None) -> None:
     console.print(render(report))
     if json_out:
         write_json(json_out, report.model_dump())
+
+
+@app.command()
+def check(
+    bundle: Annotated[Path, typer.Argument(help="A bundle written by `export`.")],
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="May be given several times; by default all that work here.")
+    ] = None,
+    json_out: Json = None,
+    frames: Annotated[int, typer.Option(min=1, max=10_000, help="Of each roll-out of L3.")] = 64,
+    report: Annotated[
+        bool, typer.Option(help="Put parity.json, bench.json and the report into the bundle.")
+    ] = True,
+) -> None:
+    """Prove a bundle against the reference and say how fast it is. Exit code 0: it holds, 1: it falls short,
+    2: it could not run."""
+    from pocketgenie.runtimes.check import Options
+    from pocketgenie.runtimes.check import check as run
+    from pocketgenie.runtimes.publish import publish
+    from pocketgenie.runtimes.summary import render
+
+    if report and bundle.is_dir() and not os.access(bundle, os.W_OK):
+        raise UserError(f"{bundle} cannot be written; check it with --no-report, or copy it first")
+    with _progress() as progress:
+        task = progress.add_task("verifying the bundle", total=None)
+
+        def tell(what: str) -> None:
+            progress.update(task, description=what)
+
+        document, shown = run(bundle, runtime or (), Options(frames=frames), tell)
+        if report:
+            tell("writing the report")
+            publish(bundle, document, shown)
+    console.print(render(document))
+    if json_out:
+        write_json(json_out, document.model_dump(mode="json", by_alias=True))
+    raise typer.Exit(document.exit_code)
+
+
+@app.command()
+def bench(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles written by `export`.")],
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="May be given several times; by default all that work here.")
+    ] = None,
+    json_out: Json = None,
+) -> None:
+    """Say how fast bundles play in every runtime that works here. Exit code 2: one could not run."""
+    from pocketgenie.runtimes.check import Options
+    from pocketgenie.runtimes.check import bench as run
+    from pocketgenie.runtimes.summary import render
+
+    documents = []
+    with _progress() as progress:
+        task = progress.add_task("verifying the bundle", total=None)
+        for bundle in bundles:
+
+            def tell(what: str, name: str = bundle.name) -> None:
+                progress.update(task, description=f"{name}: {what}")
+
+            documents.append(run(bundle, runtime or (), Options(), tell))
+            progress.console.print(render(documents[-1]))
+    if json_out:
+        write_json(json_out, [document.model_dump(mode="json", by_alias=True) for document in documents])
+    raise typer.Exit(max(document.exit_code for document in documents))
+
+
+def _progress() -> Progress:
+    """What is being done, and for how long."""
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    return Progress(*columns, console=console, transient=True)
 
 
 def _version(shown: bool) -> None:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle, load_bundle
 from pocketgenie.runtimes import machine
 from pocketgenie.runtimes.bounds import bounds_for, shortfalls
+from pocketgenie.runtimes.brought import facts, held_out_clips, start_picture
 from pocketgenie.runtimes.contestants import PLAY_THE_CHECKPOINT
+from pocketgenie.runtimes.doctor import examine
 from pocketgenie.runtimes.parity import Exam
+from pocketgenie.runtimes.publish import Shown, show
 from pocketgenie.runtimes.results import (
     BenchDocument,
-    BundleFacts,
     CheckDocument,
     ParityFigures,
     ParityRow,
@@ -31,10 +28,8 @@ from pocketgenie.runtimes.results import (
     Status,
 )
 from pocketgenie.runtimes.table import RUNTIMES
-from pocketgenie.runtimes.throughput import Contest, Report, count_gflop, start_picture
+from pocketgenie.runtimes.throughput import Contest, Report, count_gflop
 from pocketgenie.runtimes.worker import Worker, WorkerFailed
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,32 +65,35 @@ def choose(bundle: Bundle, asked: Sequence[str]) -> Entrants:
         if name not in fit:
             raise UserError(f"a {target} bundle is not measured in {name!r}; choose of: {', '.join(fit)}")
     names = list(dict.fromkeys(asked)) or fit
-    lacks = {name: [need for need in RUNTIMES[name].needs if find_spec(need) is None] for name in names}
-    missing = {
-        name: f"needs {', '.join(needs)}, not installed; {RUNTIMES[name].mend}"
-        for name, needs in lacks.items()
-        if needs
-    }
+    tried = {name: examine(RUNTIMES[name]) for name in names}
+    missing = {name: f"{found.detail}; {found.mend}" for name, found in tried.items() if not found.works}
     run = [name for name in names if name not in missing]
     # By default a rival that cannot run here is listed, but spoils nothing: the bundle is not at fault.
     of_graphs = [name for name in run if name not in PLAY_THE_CHECKPOINT]
     return Entrants(run=run, missing=missing, wanted=list(asked) or of_graphs)
 
 
-def check(folder: Path, asked: Sequence[str], options: Options, report: Report) -> CheckDocument:
-    """Parity and throughput of a bundle. Raises UserError for what is wrong before a runtime is tried."""
+def check(
+    folder: Path, asked: Sequence[str], options: Options, report: Report
+) -> tuple[CheckDocument, Shown]:
+    """Parity and throughput of a bundle, and pictures of the first runtime that was wanted.
+
+    Raises UserError for what is wrong before a runtime is tried; whatever a runtime does is in the document.
+    """
     bundle = load_bundle(folder)
     entrants = choose(bundle, asked)
-    clips = _clips(bundle, options.clips)
+    clips = held_out_clips(bundle, options.clips)
     if clips is None or bundle.manifest.reference is None:
         raise UserError(
             f"{folder} has no reference and clips; export it again without --no-reference, or `bench` it"
         )
     for name in entrants.run:
         bounds_for(_precision(bundle, name))
-    with _contest(bundle, entrants, clips, options, report) as contest:
+    with Contest(bundle.folder, entrants.run, start_picture(bundle, clips)) as contest:
+        contest.start(report)
         if "reference" not in contest.workers:
-            raise UserError(f"the reference cannot play {folder}: {contest.failures['reference']}")
+            raise UserError(f"the reference of {folder} {contest.failures['reference']}")
+        contest.run(options.rounds, options.frames_per_round, report)
         exam = Exam(
             contest.workers["reference"],
             bundle.manifest.spec,
@@ -105,44 +103,34 @@ def check(folder: Path, asked: Sequence[str], options: Options, report: Report) 
             seed=options.seed,
         )
         tried = {
-            name: _examine(contest, name, _precision(bundle, name), exam, report) for name in entrants.run
+            name: examine_runtime(contest.workers[name], _precision(bundle, name), exam, report)
+            for name in entrants.run
+            if name in contest.workers
         }
         speed = _bench_document(bundle, entrants, contest, options)
+        shown = show(contest, entrants.wanted[0], exam, report) if entrants.wanted else Shown()
     rows = []
     for fast in speed.runtimes:
-        right = tried.get(fast.name) or _not_run(fast.name, fast.precision, entrants.missing[fast.name])
+        right = tried.get(fast.name) or _not_run(fast)
         reasons = tuple(dict.fromkeys(right.reasons + fast.reasons))
         rows.append(RuntimeRow(**{**dict(fast), **dict(right), "reasons": reasons}))
-    return CheckDocument(**{**dict(speed), "runtimes": tuple(rows)})
+    return CheckDocument(**{**dict(speed), "runtimes": tuple(rows)}), shown
 
 
 def bench(folder: Path, asked: Sequence[str], options: Options, report: Report) -> BenchDocument:
     """Throughput alone. Raises UserError as `check` does; a bundle without its reference gets no ratios."""
     bundle = load_bundle(folder)
     entrants = choose(bundle, asked)
-    with _contest(bundle, entrants, _clips(bundle, 1), options, report) as contest:
+    picture = start_picture(bundle, held_out_clips(bundle, 1))
+    with Contest(bundle.folder, entrants.run, picture) as contest:
+        contest.start(report)
+        contest.run(options.rounds, options.frames_per_round, report)
         return _bench_document(bundle, entrants, contest, options)
 
 
-def _contest(
-    bundle: Bundle, entrants: Entrants, clips: Array | None, options: Options, report: Report
-) -> Contest:
-    """Started and timed, its processes alive."""
-    contest = Contest(bundle.folder, entrants.run, start_picture(bundle, clips))
-    try:
-        contest.start(report)
-        contest.run(options.rounds, options.frames_per_round, report)
-    except BaseException as error:
-        contest.close(error)
-        raise
-    return contest
-
-
-def _examine(contest: Contest, name: str, precision: str, exam: Exam, report: Report) -> ParityRow:
-    """L0 to L4 of one runtime, as far as it comes, and the verdict."""
-    if name not in contest.workers:
-        return _not_run(name, precision, contest.failures[name])
-    worker = contest.workers[name]
+def examine_runtime(worker: Worker, precision: str, exam: Exam, report: Report) -> ParityRow:
+    """L0 to L4 of one runtime, as far as it comes, and the verdict. Its failures are reasons."""
+    name = worker.name
     rungs: list[tuple[str, str, Callable[[Worker], Any]]] = [
         ("artefact", "L0 artefact", lambda worker: worker.call("inspect")),
         ("pass", "L1 pass", exam.one_pass),
@@ -170,9 +158,10 @@ def _examine(contest: Contest, name: str, precision: str, exam: Exam, report: Re
     )
 
 
-def _not_run(name: str, precision: str, reason: str) -> ParityRow:
+def _not_run(row: SpeedRow) -> ParityRow:
+    """Of a runtime that is missing or did not start, for the reasons that its throughput has as well."""
     return ParityRow(
-        name=name, precision=precision, status="not run", reasons=(reason,), parity=ParityFigures()
+        name=row.name, precision=row.precision, status="not run", reasons=row.reasons, parity=ParityFigures()
     )
 
 
@@ -187,7 +176,7 @@ def _bench_document(bundle: Bundle, entrants: Entrants, contest: Contest, option
     ]
     return BenchDocument(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        bundle=_facts(bundle),
+        bundle=facts(bundle),
         machine=machine.describe().model_copy(update={"matrix": contest.matrix()}),
         versions=machine.versions(),
         settings=Settings(runtimes=tuple(entrants.wanted), **vars(options)),
@@ -199,40 +188,3 @@ def _bench_document(bundle: Bundle, entrants: Entrants, contest: Contest, option
 
 def _precision(bundle: Bundle, runtime: str) -> str:
     return "fp32" if runtime in PLAY_THE_CHECKPOINT else bundle.manifest.precision
-
-
-def _facts(bundle: Bundle) -> BundleFacts:
-    manifest = bundle.manifest
-    played = manifest.graph_files(*manifest.graphs)
-    others = {*manifest.gallery, *([manifest.clips] if manifest.clips else [])}
-    checkpoint = f"{manifest.reference}/"
-    reference = {path for path in manifest.files if path.startswith(checkpoint)}
-    digest = hashlib.sha256()
-    for path in sorted(played | others | reference):
-        digest.update(f"{manifest.files[path].sha256}  {path}\n".encode())
-    return BundleFacts(
-        name=bundle.folder.resolve().name,
-        world=manifest.spec.name,
-        target=manifest.target,
-        precision=manifest.precision,
-        sha256=digest.hexdigest(),
-        checkpoint_sha256=manifest.checkpoint_hash,
-        size_mb=sum(manifest.files[path].size for path in played) / 1e6,
-    )
-
-
-def _clips(bundle: Bundle, count: int) -> Array | None:
-    """At most `count` of the held-out clips, evenly spread: uint8 [N, T, H, W, 3]"""
-    if bundle.manifest.clips is None:
-        return None
-    path = bundle.path(bundle.manifest.clips)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            frames = file["frames"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise UserError(f"{path} holds no clips ({error}); export the bundle again") from None
-    wanted = bundle.manifest.spec.frame_shape
-    if frames.dtype != np.uint8 or frames.ndim != 5 or not frames.size or frames.shape[2:] != wanted:
-        raise UserError(f"{path}: frames are {frames.dtype} {frames.shape}, not uint8 [N, T, {wanted}]")
-    spread = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
-    return np.asarray(frames[spread])

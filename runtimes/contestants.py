@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pocketgenie.export.bundle import load_bundle
 from pocketgenie.genie.noise import draw_noise
+from pocketgenie.genie.spec import WorldSpec
 from pocketgenie.runtimes import artefact, ties
 from pocketgenie.runtimes.machine import cores, peak_memory_mb
 from pocketgenie.runtimes.player import Player
@@ -23,6 +24,8 @@ from pocketgenie.training.evaluation import evaluate, infer_actions
 Array = NDArray[Any]
 History = tuple[Array, list[int]]
 """tokens int32 [T, S] and the action that led to each frame: what a session observes before it is asked."""
+
+STAGE_FRAMES = 50
 
 PLAY_THE_CHECKPOINT = ("reference", "compiled")
 """Runtimes of a bundle's reference/, at float32; the others play the exported graphs."""
@@ -54,6 +57,10 @@ class Contestant:
         self.player.start(picture)
         self.player.step(0)
         self.first_frame_ms = (time.time() - started) * 1000
+
+    def world_spec(self) -> WorldSpec:
+        """What it plays."""
+        return self.spec
 
     def first_frame(self) -> float:
         """ms from the start of the process to the first drawn frame"""
@@ -101,6 +108,31 @@ class Contestant:
     def evaluate(self, clips: Array, seed: int) -> dict[str, float]:
         """L4: clips uint8 [N, T, H, W, 3]"""
         return evaluate(self.session, clips, seed=seed)
+
+    def show(self, picture: Array, actions: list[int], seed: int) -> tuple[Array, Array]:
+        """For the report: frames uint8 [1 + n, H, W, 3], tokens int32 [1 + n, S], the picture's own first."""
+        player = Player(self.session, seed=seed)
+        frames = [player.start(picture)]
+        tokens = [player.tokens]
+        for action in actions:
+            frames.append(player.step(action))
+            tokens.append(player.tokens)
+        return np.array(frames), np.array(tokens)
+
+    def each_action(self, picture: Array, frames: int) -> Array:
+        """For the report: every action held from the same picture, uint8 [A, 1 + frames, H, W, 3]"""
+        held = [self.show(picture, [action] * frames, seed=0)[0] for action in range(self.spec.actions)]
+        return np.stack(held)
+
+    def stages(self) -> dict[str, float]:
+        """Where the time of a frame goes: milliseconds, medians."""
+        tokens = np.zeros(self.spec.tokens, np.int32)
+        noise = play_turn(lambda _: draw_noise(self.spec, 0, 0), self.spec.actions, STAGE_FRAMES, 1)
+        decode = play_turn(lambda _: self.session.decode(tokens), self.spec.actions, STAGE_FRAMES, 1)
+        whole = play_turn(self.player.step, self.spec.actions, STAGE_FRAMES, 1)
+        drawn, decoded, all_in_all = (float(np.median(times)) for times in (noise, decode, whole))
+        refined = max(0.0, all_in_all - drawn - decoded)
+        return {"noise": drawn, f"refinement, {self.spec.steps} steps": refined, "decoder": decoded}
 
     def _observe(self, history: History) -> None:
         self.session.reset()

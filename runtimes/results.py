@@ -207,6 +207,12 @@ class BenchDocument(Header):
     """Matrix operations of one frame, counted from the `play` graph; a multiply-add counts two."""
     runtimes: tuple[SpeedRow, ...]
 
+    @property
+    def exit_code(self) -> int:
+        """0: all that was asked for was timed. 2: something could not run."""
+        timed = {row.name for row in self.runtimes if row.fps}
+        return 0 if self.settings.runtimes and timed.issuperset(self.settings.runtimes) else 2
+
 
 class CheckDocument(Header):
     """What `check --json` writes."""

@@ -25,7 +25,6 @@ from pocketgenie.export.bundle import Bundle
 from pocketgenie.runtimes.artefact import gflop_per_frame
 from pocketgenie.runtimes.contestants import Contestant, PaperWay
 from pocketgenie.runtimes.matrix import MatrixProducts
-from pocketgenie.runtimes.pictures import load_picture
 from pocketgenie.runtimes.results import FpsFigures, MatrixRate, ReferenceSpeed, SpeedRow
 from pocketgenie.runtimes.worker import Worker, WorkerFailed
 
@@ -166,13 +165,3 @@ def count_gflop(bundle: Bundle) -> tuple[float | None, str]:
         return gflop_per_frame(bundle.path(bundle.manifest.graphs["play"].file)), ""
     except (UserError, KeyError) as error:
         return None, str(error)
-
-
-def start_picture(bundle: Bundle, clips: Array | None) -> Array:
-    """A real frame where the bundle has one: of its clips or its gallery; else mid-grey."""
-    spec = bundle.manifest.spec
-    if clips is not None:
-        return np.asarray(clips[0, 0])
-    if bundle.manifest.gallery:
-        return load_picture(bundle.path(bundle.manifest.gallery[0]), spec).frame
-    return np.full(spec.frame_shape, 127, np.uint8)

@@ -123,6 +123,7 @@ def _serve(pipe: Connection, log: str, make: Callable[..., object], args: tuple[
         while kind == "answer":
             method, arguments = pipe.recv()
             pipe.send(_reply(getattr(made, method), arguments))
+    os._exit(0)  # taking a large library down in order takes a second
 
 
 def _reply(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 from pathlib import Path
 
@@ -95,4 +96,30 @@ def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 
     folder = tmp_path_factory.mktemp("bundle") / "tiny"
     export_checkpoint(tiny_checkpoint, folder, ExportOptions(), lambda what: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def faulty_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with noise on every weight of its graphs, sealed anew: sound files, another world."""
+    import onnx
+
+    from pocketgenie.export.bundle import load_bundle, seal
+    from pocketgenie.export.manifest import Draft
+
+    folder = tmp_path_factory.mktemp("faulty") / "tiny"
+    shutil.copytree(tiny_bundle, folder)
+    manifest = load_bundle(folder).manifest
+    weights, rng = bytearray((folder / "weights.bin").read_bytes()), np.random.default_rng(0)
+    places = set()
+    for entry in manifest.graphs.values():
+        for tensor in onnx.load(folder / entry.file, load_external_data=False).graph.initializer:
+            where = {item.key: item.value for item in tensor.external_data}
+            if where and tensor.data_type == onnx.TensorProto.FLOAT:
+                places.add((int(where["offset"]), int(where["length"])))
+    for offset, length in sorted(places):
+        values = np.frombuffer(weights, np.float32, length // 4, offset)
+        values *= 1 + 0.05 * rng.standard_normal(len(values), np.float32)
+    (folder / "weights.bin").write_bytes(weights)
+    seal(folder, Draft(**{name: getattr(manifest, name) for name in Draft.model_fields}))
     return folder
