@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnxruntime as ort
-import psutil
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle
+from pocketgenie.runtimes.machine import cores
 from pocketgenie.runtimes.session import Array, GraphSession
 
 NUMPY_DTYPES = {"uint8": np.uint8, "int32": np.int32, "float32": np.float32, "float16": np.float16}
@@ -27,7 +27,7 @@ class OrtBackend:
 
     def __init__(self, bundle: Bundle, providers: list[str], threads: int = 0) -> None:
         self.bundle, self.providers = bundle, providers
-        self.threads = threads or psutil.cpu_count(logical=False) or 1
+        self.threads = threads or cores()
         self.bound: dict[str, _BoundGraph] = {}
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
