@@ -63,7 +63,7 @@ def signatures(spec: WorldSpec) -> dict[str, tuple[tuple[TensorSpec, ...], tuple
     masked = tensor("tokens", "int32", (spec.tokens,), f"tokens of the frame, {spec.codebook} where masked")
     action = tensor("action", "int32", (1,), f"the action that leads to this frame; {spec.no_action} is none")
     noise = tensor(
-        "noise", "int32", (spec.steps, spec.tokens), "offsets into the Gumbel table; 0 is no noise"
+        "noise", "int32", (spec.steps, spec.tokens), "row numbers of the Gumbel table; 0 is no noise"
     )
     logits = tensor("logits", "float32", (spec.tokens, spec.codebook), "one refinement pass over the frame")
     clip = tensor("frames", "uint8", (spec.action_frames, *spec.frame_shape), "consecutive frames")

@@ -1,9 +1,9 @@
 """Sampling noise as data: small integers drawn by the host, the same in every runtime.
 
-Gumbel noise for S tokens x V codes x N steps would be 1.6 MB a frame at V = 4096. A graph holds one constant
-table of Gumbel variates instead, and the host sends one offset per token and step: the token's noise is the
-table's V + 1 values from there on (V for the codes, one for its confidence). Each token's noise is exactly
-Gumbel distributed and independent over its codes; only the table is shared. Offset 0 is zeros: temperature 0.
+Gumbel noise for S tokens x V codes x N steps would be 2 MB a frame at V = 4096. A graph holds one constant table of
+Gumbel variates instead, in rows of 64, and the host sends one row number per token and step: the token's noise is the
+table's V + 1 values from there on (V for the codes, one for its confidence). Each token's noise is exactly Gumbel
+distributed and independent over its codes; only the table is shared. Row 0 begins zeros: temperature 0.
 """
 
 from __future__ import annotations
@@ -15,24 +15,39 @@ from numpy.typing import NDArray
 
 from pocketgenie.genie.spec import WorldSpec
 
-TABLE_OFFSETS = 16384
+ROW = 64
+"""Values in a row of the table: a runtime copies whole rows, which is quicker than picking single values."""
+TABLE_OFFSETS = 4096
 TABLE_SEED = 24021539
 
 
+def rows_for(values: int) -> int:
+    """Rows that hold so many values."""
+    return -(-values // ROW)
+
+
 def gumbel_table(codebook: int) -> NDArray[np.float32]:
-    """Zeros [V + 1], then Gumbel(0, 1) variates [TABLE_OFFSETS + V]; the same on every platform."""
-    uniform = np.random.Generator(np.random.PCG64(TABLE_SEED)).random(TABLE_OFFSETS + codebook)
+    """[R, 64]: rows_for(V + 1) rows of zeros, then Gumbel(0, 1) variates; the same on every platform."""
+    rows = rows_for(codebook + 1)
+    uniform = np.random.Generator(np.random.PCG64(TABLE_SEED)).random((TABLE_OFFSETS + rows - 1, ROW))
     gumbel = -np.log(-np.log(np.clip(uniform, 1e-12, 1 - 1e-12)))
-    return np.concatenate([np.zeros(codebook + 1), gumbel]).astype(np.float32)
+    return np.concatenate([np.zeros((rows, ROW)), gumbel]).astype(np.float32)
+
+
+def read_noise(table: NDArray[np.float32], offsets: NDArray[np.int32], codebook: int) -> NDArray[np.float32]:
+    """The noise that offsets [S] stand for: float32 [S, V + 1], the last for the confidence."""
+    rows = table[offsets[:, None] + np.arange(rows_for(codebook + 1))]
+    return rows.reshape(len(offsets), -1)[:, : codebook + 1]
 
 
 def draw_noise(spec: WorldSpec, seed: int, frame: int, temperature_zero: bool = False) -> NDArray[np.int32]:
-    """Table offsets int32 [N, S] for one frame: a pure function of seed and frame number."""
+    """Row numbers int32 [N, S] for one frame: a pure function of seed and frame number."""
     shape = (spec.steps, spec.tokens)
     if temperature_zero or spec.temperature == 0:
         return np.zeros(shape, np.int32)
     rng = np.random.Generator(np.random.PCG64([seed, frame]))
-    return rng.integers(spec.codebook + 1, spec.codebook + 1 + TABLE_OFFSETS, shape, dtype=np.int32)
+    first = rows_for(spec.codebook + 1)
+    return rng.integers(first, first + TABLE_OFFSETS, shape, dtype=np.int32)
 
 
 def _radical_inverse(index: int, base: int) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from pocketgenie.genie.noise import gumbel_table, halton_order, unmask_counts
+from pocketgenie.genie.noise import ROW, gumbel_table, halton_order, rows_for, unmask_counts
 from pocketgenie.genie.spec import WorldSpec
 
 Hidden = Callable[[Tensor], Tensor]
@@ -29,12 +29,12 @@ class Sampler(nn.Module):
         self.table: Tensor
         self.order: Tensor
 
-    def draw(self, logits_SV: Tensor, offsets_S: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens int64 [S] (ties: lowest id) and the noise of their confidence [S]. offsets: genie.noise."""
-        window = torch.arange(self.spec.codebook + 1, device=logits_SV.device)
-        index = offsets_S.long()[:, None] + window
-        noise = self.table.index_select(0, index.flatten()).view(index.shape)
-        return (logits_SV.float() + noise[:, :-1]).argmax(-1), noise[:, -1]
+    def noise(self, offsets_S: Tensor, values: int) -> Tensor:
+        """The first `values` of each token's noise, [S, values] (genie.noise.read_noise)"""
+        rows = rows_for(values)
+        index = offsets_S.long()[:, None] + torch.arange(rows, device=offsets_S.device)
+        noise = self.table.index_select(0, index.flatten()).view(len(offsets_S), rows * ROW)
+        return noise if values == rows * ROW else noise[:, :values]
 
     def forward(self, hidden: Hidden, head: Callable[[Tensor], Tensor], noise_NS: Tensor) -> Tensor:
         """-> tokens int64 [S]. `hidden` is called once per refinement step, `head` on the rows needed."""
@@ -45,11 +45,13 @@ class Sampler(nn.Module):
             state = hidden(tokens)
             if spec.order == "halton":  # the order is known beforehand: only these rows need logits
                 rows = self.order[(counts[step - 1] if step else 0) : count]
-                drawn, _ = self.draw(head(state[rows]), noise_NS[step][rows])
+                noise = self.noise(noise_NS[step][rows], spec.codebook)
+                drawn = (head(state[rows]).float() + noise).argmax(-1)  # ties: lowest id
                 tokens = tokens.index_put((rows,), drawn)
             else:
-                drawn, luck = self.draw(logits := head(state), noise_NS[step])
-                likely = logits.float().log_softmax(-1).gather(-1, drawn[:, None])[:, 0]
+                logits, noise = head(state).float(), self.noise(noise_NS[step], spec.codebook + 1)
+                drawn, luck = (logits + noise[:, :-1]).argmax(-1), noise[:, -1]
+                likely = logits.log_softmax(-1).gather(-1, drawn[:, None])[:, 0]
                 confidence = likely + luck * (1 - (step + 1) / spec.steps)
                 confidence = torch.where(
                     tokens == spec.codebook, confidence, torch.full_like(confidence, 1e9)

@@ -53,13 +53,12 @@ class Attention(nn.Module):
         self.k_norm = nn.LayerNorm(config.head_dim, bias=False)
         self.out = nn.Linear(inner, config.dim, bias=False)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[..., D] -> queries (scaled), keys, values [..., h, k]"""
+    def project(self, x: Tensor, *ones: int) -> tuple[Tensor, Tensor, Tensor]:
+        """[..., D] -> queries (scaled), keys, values [..., h, *ones, k]; `ones` are further axes of length 1"""
         normed, inner = self.norm(x), self.heads * self.head_dim
+        shape = (self.heads, *ones, self.head_dim)
         q, k, v = (  # three products: cheaper for a runtime than one product and a split
-            F.linear(normed, self.qkv.weight[i * inner : (i + 1) * inner]).unflatten(
-                -1, (self.heads, self.head_dim)
-            )
+            F.linear(normed, self.qkv.weight[i * inner : (i + 1) * inner]).unflatten(-1, shape)
             for i in range(3)
         )
         scaled = self.q_norm.weight * self.head_dim**-0.5
@@ -126,13 +125,13 @@ class TemporalAttention(Attention):
 
     def step(self, x_SD: Tensor, past: Past, layer: int) -> tuple[Tensor, Tensor]:
         """One frame against its memory -> ([S, D], this layer's entry [2, S, h, k])"""
-        q, k, v = self.project(x_SD)  # [S, h, k]
-        bias_hW = self.age_bias[:, past.ages_W] + past.mask_W
-        from_past = (q.unsqueeze(-2) @ past.keys_ShkW[layer]).squeeze(-2) + bias_hW  # [S, h, W]
-        from_self = (q * k).sum(-1, keepdim=True) + self.age_bias[:, :1]
+        q, k, v = self.project(x_SD, 1)  # [S, h, 1, k]
+        bias_h1W = (self.age_bias[:, past.ages_W] + past.mask_W).unsqueeze(1)
+        from_past = q @ past.keys_ShkW[layer] + bias_h1W  # [S, h, 1, W]
+        from_self = (q * k).sum(-1, keepdim=True) + self.age_bias[:, None, :1]
         weights = torch.cat([from_past, from_self], -1).softmax(-1)
-        mixed = (weights[..., None, :-1] @ past.values_ShWk[layer]).squeeze(-2) + weights[..., -1:] * v
-        return self.out(mixed.flatten(-2)), torch.stack([k, v])
+        mixed = weights[..., :-1] @ past.values_ShWk[layer] + weights[..., -1:] * v
+        return self.out(mixed.flatten(-3)), torch.stack([k, v]).squeeze(-2)
 
 
 class Block(nn.Module):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketgenie.genie.noise import gumbel_table, halton_order, unmask_counts
+from pocketgenie.genie.noise import gumbel_table, halton_order, read_noise, unmask_counts
 from pocketgenie.genie.spec import WorldSpec
 
 Array = NDArray[Any]
@@ -57,7 +57,7 @@ def draw(spec: WorldSpec, logits_of: Logits, noise_NS: Array, turned: Choice | N
     close: list[Choice] = []
     for step, count in enumerate(counts):
         logits = logits_of(tokens)
-        noise = table[noise_NS[step][:, None] + np.arange(spec.codebook + 1)]
+        noise = read_noise(table, noise_NS[step], spec.codebook)
         noisy = logits + noise[:, :-1]
         masked = tokens == spec.codebook
         rows = np.flatnonzero(masked) if spec.order == "confidence" else order[:count][masked[order[:count]]]

@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketgenie.genie.config import load_config, shipped_configs
-from pocketgenie.genie.noise import TABLE_OFFSETS, draw_noise, gumbel_table, halton_order, unmask_counts
+from pocketgenie.genie.noise import (
+    ROW,
+    TABLE_OFFSETS,
+    draw_noise,
+    gumbel_table,
+    halton_order,
+    read_noise,
+    rows_for,
+    unmask_counts,
+)
 from pocketgenie.genie.sampler import Sampler, _rank
 from pocketgenie.genie.spec import MemorySpec, WorldSpec
 
@@ -67,9 +76,10 @@ def test_a_halton_prefix_is_spread_out():
 def test_the_table_is_gumbel_and_zero_at_offset_0():
     codebook = 512
     table = gumbel_table(codebook)
-    assert table.dtype == np.float32 and not table[: codebook + 1].any()
-    values = table[codebook + 1 :].astype(np.float64)
-    assert len(values) == TABLE_OFFSETS + codebook
+    zeros = rows_for(codebook + 1)
+    assert table.dtype == np.float32 and table.shape == (zeros + TABLE_OFFSETS + zeros - 1, ROW)
+    assert not table[:zeros].any()
+    values = table[zeros:].astype(np.float64).ravel()
     assert abs(values.mean() - np.euler_gamma) < 4 * math.sqrt(math.pi**2 / 6 / len(values))
     assert abs(values.var() - math.pi**2 / 6) < 0.1
     uniform = np.sort(np.exp(-np.exp(-values)))
@@ -81,18 +91,27 @@ def test_the_table_is_gumbel_and_zero_at_offset_0():
 def test_drawing_over_all_offsets_follows_the_softmax():
     spec = make_spec()
     logits = torch.linspace(-1.5, 1.5, spec.codebook).expand(TABLE_OFFSETS, -1)
-    offsets = torch.arange(spec.codebook + 1, spec.codebook + 1 + TABLE_OFFSETS, dtype=torch.int32)
-    drawn, _ = Sampler(spec).draw(logits, offsets)
+    offsets = torch.arange(TABLE_OFFSETS, dtype=torch.int32) + rows_for(spec.codebook + 1)
+    drawn = (logits + Sampler(spec).noise(offsets, spec.codebook)).argmax(-1)
     share = torch.bincount(drawn, minlength=spec.codebook) / len(drawn)
     assert (share - logits[0].softmax(-1)).abs().max() < 0.01
 
 
-def test_offset_0_draws_the_likeliest_and_ties_go_to_the_lowest_id():
-    spec = make_spec(temperature=2.0)
+@pytest.mark.parametrize("order", ["halton", "confidence"])
+def test_offset_0_draws_the_likeliest_and_ties_go_to_the_lowest_id(order):
+    spec = make_spec(temperature=2.0, order=order, steps=1)
     logits = torch.randint(3, (spec.tokens, spec.codebook)).float()
-    drawn, luck = Sampler(spec).draw(logits, torch.zeros(spec.tokens, dtype=torch.int32))
+    silence = torch.zeros(1, spec.tokens, dtype=torch.int32)
+    drawn = Sampler(spec)(lambda tokens: logits, lambda rows: rows, silence)
     assert drawn.tolist() == [row.tolist().index(row.max()) for row in logits]
-    assert not luck.any()
+    assert not Sampler(spec).noise(silence[0], spec.codebook + 1).any()
+
+
+def test_the_graphs_and_the_host_read_the_same_noise():
+    spec = make_spec(temperature=1.0)
+    offsets = draw_noise(spec, 1, 2)[0]
+    host = read_noise(gumbel_table(spec.codebook), offsets, spec.codebook)
+    assert np.array_equal(Sampler(spec).noise(torch.from_numpy(offsets), spec.codebook + 1).numpy(), host)
 
 
 def test_noise_is_a_pure_function_of_seed_and_frame():
@@ -103,7 +122,7 @@ def test_noise_is_a_pure_function_of_seed_and_frame():
     assert not np.array_equal(noise, draw_noise(spec, seed=3, frame=6))
     assert not np.array_equal(noise, draw_noise(spec, seed=4, frame=5))
     many = np.concatenate([draw_noise(spec, 0, frame).ravel() for frame in range(400)])
-    assert many.min() > spec.codebook and many.max() <= spec.codebook + TABLE_OFFSETS
+    assert 0 <= many.min() - rows_for(spec.codebook + 1) < many.max() - rows_for(spec.codebook + 1) < TABLE_OFFSETS
     assert not draw_noise(spec, 3, 5, temperature_zero=True).any()
     assert not draw_noise(make_spec(temperature=0), 3, 5).any()
 
@@ -118,7 +137,7 @@ def plain_maskgit(spec: WorldSpec, logits_of, noise: np.ndarray) -> list[int]:
         masked = [s for s in range(spec.tokens) if tokens[s] == spec.codebook]
         drawn, score = {}, {}
         for s in masked:
-            gumbel = table[noise[step, s] :][: spec.codebook + 1]
+            gumbel = table[noise[step, s] :].ravel()[: spec.codebook + 1]
             drawn[s] = int(np.argmax(logits[s] + gumbel[:-1]))
             likely = logits[s, drawn[s]] - np.log(np.exp(logits[s].astype(np.float64)).sum())
             score[s] = likely + gumbel[-1] * (1 - (step + 1) / spec.steps)
