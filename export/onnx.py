@@ -12,8 +12,8 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnxscript.optimizer import optimize_ir
 from onnx import external_data_helper, numpy_helper
+from onnxscript.optimizer import optimize_ir
 
 from pocketgenie.genie.contract import TORCH_DTYPES, GraphDef
 

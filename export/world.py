@@ -93,7 +93,10 @@ def _copy_clips(
 
 
 def _copy_gallery(
-    checkpoint: Path, folder: Path, spec: WorldSpec, clips: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None
+    checkpoint: Path,
+    folder: Path,
+    spec: WorldSpec,
+    clips: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None,
 ) -> tuple[str, ...]:
     """The checkpoint's gallery/*.png, or the first frames of its clips."""
     pictures = sorted((checkpoint / "gallery").glob("*.png"))
@@ -102,7 +105,9 @@ def _copy_gallery(
         try:
             with Image.open(path) as picture:
                 if picture.size != (spec.width, spec.height):
-                    raise UserError(f"{path} is {picture.size[0]}x{picture.size[1]}, the world {spec.width}x{spec.height}")
+                    raise UserError(
+                        f"{path} is {picture.size[0]}x{picture.size[1]}, the world {spec.width}x{spec.height}"
+                    )
                 frames[path.stem] = picture.convert("RGB")
         except UnidentifiedImageError:
             raise UserError(f"{path} is no picture; remove it from the gallery") from None

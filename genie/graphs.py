@@ -40,7 +40,9 @@ class Observe(nn.Module):
         super().__init__()
         self.dynamics = dynamics
 
-    def forward(self, tokens: Tensor, action: Tensor, memory: Tensor, ages: Tensor, filled: Tensor) -> tuple[Tensor]:
+    def forward(
+        self, tokens: Tensor, action: Tensor, memory: Tensor, ages: Tensor, filled: Tensor
+    ) -> tuple[Tensor]:
         _, entry = self.dynamics.step(tokens.long(), action, past_from_memory(memory, ages, filled))
         return (entry,)
 
@@ -50,7 +52,9 @@ class Logits(nn.Module):
         super().__init__()
         self.dynamics = dynamics
 
-    def forward(self, tokens: Tensor, action: Tensor, memory: Tensor, ages: Tensor, filled: Tensor) -> tuple[Tensor]:
+    def forward(
+        self, tokens: Tensor, action: Tensor, memory: Tensor, ages: Tensor, filled: Tensor
+    ) -> tuple[Tensor]:
         hidden, _ = self.dynamics.step(tokens.long(), action, past_from_memory(memory, ages, filled))
         return (self.dynamics.head(hidden),)
 
@@ -66,7 +70,9 @@ class Step(nn.Module):
         self, action: Tensor, noise: Tensor, memory: Tensor, ages: Tensor, filled: Tensor
     ) -> tuple[Tensor, Tensor]:
         past = past_from_memory(memory, ages, filled)
-        tokens = self.sampler(lambda masked: self.dynamics.step(masked, action, past)[0], self.dynamics.head, noise)
+        tokens = self.sampler(
+            lambda masked: self.dynamics.step(masked, action, past)[0], self.dynamics.head, noise
+        )
         _, entry = self.dynamics.step(tokens, action, past)
         return tokens.int(), entry
 

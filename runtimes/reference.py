@@ -21,7 +21,9 @@ Forward = Callable[..., tuple[Tensor, ...]]
 class TorchBackend:
     """Runs a world's modules; `wrap` may compile them."""
 
-    def __init__(self, graphs: Mapping[str, GraphDef], wrap: Callable[[torch.nn.Module], Forward] = lambda m: m) -> None:
+    def __init__(
+        self, graphs: Mapping[str, GraphDef], wrap: Callable[[torch.nn.Module], Forward] = lambda m: m
+    ) -> None:
         self.graphs = graphs
         self.forwards = {name: wrap(graph.module) for name, graph in graphs.items()}
 
@@ -39,7 +41,9 @@ class TorchBackend:
 def reference_world(bundle: Bundle) -> World:
     """The checkpoint that travels with a bundle. Raises UserError where it was left out."""
     if bundle.manifest.reference is None:
-        raise UserError(f"{bundle.folder} was exported without its reference; export it again without --no-reference")
+        raise UserError(
+            f"{bundle.folder} was exported without its reference; export it again without --no-reference"
+        )
     return load_world(bundle.folder / bundle.manifest.reference)
 
 

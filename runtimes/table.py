@@ -62,7 +62,9 @@ def load_session(bundle: Path | Bundle, runtime: str) -> Session:
         raise UserError(f"no runtime {runtime!r}; there are {', '.join(RUNTIMES)}")
     opened = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
     if opened.manifest.target not in row.targets:
-        raise UserError(f"{runtime} does not play {opened.manifest.target} bundles; export one with --target {row.targets[0]}")
+        raise UserError(
+            f"{runtime} does not play {opened.manifest.target} bundles; export one with --target {row.targets[0]}"
+        )
     try:
         session: Session = import_module(row.module).load(opened)
     except ImportError as error:

@@ -56,11 +56,17 @@ def infer_actions(session: Playable, frames_THWC: Array) -> list[int]:
     """The action that leads to each frame; none where the past is too short to tell."""
     length = session.spec.action_frames
     named = [session.spec.no_action] * (length - 1)
-    return named + [session.infer_action(frames_THWC[t - length : t])[0] for t in range(length, len(frames_THWC) + 1)]
+    return named + [
+        session.infer_action(frames_THWC[t - length : t])[0] for t in range(length, len(frames_THWC) + 1)
+    ]
 
 
 def evaluate(
-    session: Playable, clips: Array, *, seed: int = 0, progress: Callable[[int, int], None] = lambda done, all: None
+    session: Playable,
+    clips: Array,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, all: None,
 ) -> dict[str, float]:
     """Play every clip's last four frames from the frames before them. clips uint8 [N, T >= 5, H, W, 3]. Raises UserError.
 
@@ -71,7 +77,9 @@ def evaluate(
     """
     spec = session.spec
     if clips.shape[2:] != spec.frame_shape:
-        raise UserError(f"the clips are {clips.shape[3]}x{clips.shape[2]}, this world is {spec.width}x{spec.height}")
+        raise UserError(
+            f"the clips are {clips.shape[3]}x{clips.shape[2]}, this world is {spec.width}x{spec.height}"
+        )
     if clips.shape[1] <= HORIZON:
         raise UserError(f"the clips have {clips.shape[1]} frames; an evaluation needs at least {HORIZON + 1}")
     given = min(clips.shape[1] - HORIZON, spec.memories["dynamics"].slots)
