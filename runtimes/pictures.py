@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,14 +113,12 @@ def _fit(image: Image.Image, width: int, height: int, done: list[str]) -> Frame:
     left, top = (w - crop[0]) // 2, (h - crop[1]) // 2
     if crop != (w, h):
         done.append(f"cropped {w}x{h} to {crop[0]}x{crop[1]}")
+    image = image.crop((left, top, left + crop[0], top + crop[1]))
     if crop != (width, height):
         done.append(f"scaled {'' if crop != (w, h) else f'{w}x{h} '}to {width}x{height}")
         # An enlarged frame (a screenshot of this player) comes back exact: the mean of whole blocks.
         whole = crop[0] % width == 0 and crop[1] % height == 0
-        how = Image.Resampling.BOX if whole else Image.Resampling.LANCZOS
-        image = image.resize((width, height), how, (left, top, left + crop[0], top + crop[1]))
-    else:
-        image = image.crop((left, top, left + width, top + height))
+        image = image.resize((width, height), Image.Resampling.BOX if whole else Image.Resampling.LANCZOS)
     if not done:
         done.append(f"{width}x{height}, used as it is")
     return np.array(image, np.uint8)
@@ -131,26 +130,35 @@ def enlarge(frame: Frame, scale: int) -> Frame:
 
 
 def write_gif(frames: Sequence[Frame], path: Path, fps: float, scale: int = 1) -> None:
-    """Write an endless GIF: 256 colours for all frames, whole-pixel enlargement, complete or not at all.
+    """Write a GIF (see `encode_gif`), complete or not at all.
 
-    A GIF counts time in hundredths of a second; frames are timed so that the rounding does not add up.
     Raises `UserError` for a name that does not end in .gif, `OSError` as the disk does.
     """
     check_gif_name(path)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(encode_gif(frames, fps, scale))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def encode_gif(frames: Sequence[Frame], fps: float, scale: int = 1) -> bytes:
+    """An endless GIF: 256 colours for all frames, whole-pixel enlargement.
+
+    A GIF counts time in hundredths of a second; frames are timed so that the rounding does not add up.
+    """
     palette = Image.fromarray(np.concatenate(_spread(frames, 32))).quantize(256, Image.Quantize.MEDIANCUT)
     images = []
     for frame in frames:
         indexed = Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
         size = indexed.width * scale, indexed.height * scale
         images.append(indexed.resize(size, Image.Resampling.NEAREST))
-    ends = [max(2, round(100 / fps * (t + 1))) * 10 for t in range(len(images))]  # milliseconds
+    ends = [round(100 / fps * (t + 1)) * 10 for t in range(len(images))]  # milliseconds
     durations = [max(20, end - start) for start, end in zip([0, *ends], ends, strict=False)]
-    part = path.with_name(f"{path.name}.part")
-    try:
-        images[0].save(part, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    file = io.BytesIO()
+    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)
+    return file.getvalue()
 
 
 def check_gif_name(path: Path) -> None:
@@ -171,26 +179,40 @@ def difference(reference: Frame, target: Frame, amplify: float) -> Frame:
 
 
 def side_by_side(
-    reference: Iterable[Frame],
-    target: Iterable[Frame],
+    reference: Sequence[Frame],
+    target: Sequence[Frame],
     names: tuple[str, str],
+    notes: Sequence[str],
     scale: int = 1,
     amplify: float = 8,
 ) -> list[Frame]:
-    """Captioned frames `reference | target | difference x amplify`, one per pair."""
+    """Captioned frames `reference | target | difference x amplify`, one per pair, a note below each."""
     captions = (*names, f"difference x{amplify:g}")
-    pairs = zip(reference, target, strict=True)
-    return [strip((a, b, difference(a, b, amplify)), captions, scale) for a, b in pairs]
+    return [
+        strip((a, b, difference(a, b, amplify)), captions, scale, note)
+        for a, b, note in zip(reference, target, notes, strict=True)
+    ]
 
 
-def strip(images: Sequence[Frame], captions: Sequence[str], scale: int = 1) -> Frame:
-    """Images of one size in a row, each under its caption, enlarged by whole pixels: one RGB image"""
+def strip(
+    images: Sequence[Frame],
+    captions: Sequence[str],
+    scale: int = 1,
+    note: str = "",
+    columns: int | None = None,
+) -> Frame:
+    """Images of one size, each under its caption, in whole enlarged pixels, a note below: one RGB image"""
     font = ImageFont.load_default(13)
+    columns = columns or len(images)
     height, width = images[0].shape[0] * scale, images[0].shape[1] * scale
-    sheet = Image.new("RGB", (GAP + (width + GAP) * len(images), CAPTION + height + GAP), PAPER)
+    rows = -(-len(images) // columns)
+    size = GAP + (width + GAP) * columns, (CAPTION + height) * rows + (CAPTION if note else GAP)
+    sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    for column, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        left = GAP + (width + GAP) * column
-        draw.text((left + width / 2, CAPTION / 2), caption, INK, font, anchor="mm")
-        sheet.paste(Image.fromarray(enlarge(image, scale)), (left, CAPTION))
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left = GAP + (width + GAP) * (number % columns)
+        top = (CAPTION + height) * (number // columns)
+        draw.text((left + width / 2, top + CAPTION / 2), caption, INK, font, anchor="mm")
+        sheet.paste(Image.fromarray(enlarge(image, scale)), (left, top + CAPTION))
+    draw.text((GAP, sheet.height - CAPTION / 2), note, INK, font, anchor="lm")
     return np.array(sheet)

@@ -38,8 +38,8 @@ class Player:
             self.session = world
         self.seed = seed
         self.temperature_zero = temperature_zero
-        self.tokens: NDArray[np.int32] | None = None
-        """Of the frame shown last, int32 [S]."""
+        self.tokens: NDArray[np.int32] = np.empty(0, np.int32)
+        """Of the frame shown last, int32 [S]; empty before `start`."""
         self.timings: deque[float] = deque(maxlen=1000)
         """Seconds that the last steps took, newest last; emptied by `start`."""
         self.played = 0
@@ -69,7 +69,7 @@ class Player:
         if not 0 <= action < self.spec.actions:
             last = self.spec.actions - 1
             raise UserError(f"action {action} is out of range: this world's actions are 0 to {last}")
-        if self.tokens is None:
+        if not len(self.tokens):
             raise UserError("nothing to play from; call start(image) first")
         began = perf_counter()
         noise = draw_noise(self.spec, self.seed, self.played, self.temperature_zero)

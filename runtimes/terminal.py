@@ -44,21 +44,23 @@ COMMANDS = {
 
 
 def key_map(spec: WorldSpec, remapped: str = "") -> dict[str, int]:
-    """Key -> action in [0, A): digits, arrows as the world names them (else the first actions), then `remapped` ("right=4,left=2").
+    """Key -> action in [0, A): digits; arrows as the world names them, else the first actions; `remapped`.
 
-    Raises `UserError` for an action out of range and for keys that have another task.
+    `remapped` is like "right=4,left=2", actions from 1. Raises `UserError` for an action out of range and for
+    keys that have another task.
     """
     keys = {str(action + 1): action for action in range(min(spec.actions, 9))}
-    keys |= spec.arrows or {arrow: action for action, arrow in enumerate(ARROWS[: spec.actions])}
+    for arrow, action in (spec.arrows or dict(zip(ARROWS, range(spec.actions), strict=False))).items():
+        keys[arrow] = action
     for pair in filter(None, remapped.split(",")):
-        key, _, action = (part.strip() for part in pair.partition("="))
-        if not key or not action.isdecimal() or not 1 <= int(action) <= spec.actions:
+        key, _, number = (part.strip() for part in pair.partition("="))
+        if not key or not number.isdecimal() or not 1 <= int(number) <= spec.actions:
             raise UserError(
                 f"--keys {pair!r}: write key=action, like right=4,left=2; actions 1 to {spec.actions}"
             )
         if key in COMMANDS:
             raise UserError(f"--keys {pair!r}: {key} is for '{COMMANDS[key]}'; choose another key")
-        keys[key] = int(action) - 1
+        keys[key] = int(number) - 1
     return keys
 
 
@@ -107,7 +109,8 @@ class Terminal(App[None]):
         self.frames: deque[Frame] = deque(maxlen=KEPT_FRAMES)
         self.shown: deque[float] = deque(maxlen=240)  # when the last frames appeared
         self.start = 0  # which of the starts
-        self.restart = True
+        self.restart = False
+        self.number = 0  # of the frame shown
         self.pressed: int | None = None
         self.last: int | None = None
         self.auto = self.paused = self.unlimited = self.single = False
@@ -132,14 +135,14 @@ class Terminal(App[None]):
 
     async def _play(self) -> None:
         """The only place that touches the player: the session never sees two calls at once."""
-        self._show(await asyncio.to_thread(self.player.start, self.starts[self.start]))
+        await self._begin()
         await asyncio.to_thread(self.player.step, 0)  # loads what the first key would otherwise wait for
+        await asyncio.to_thread(self.player.start, self.starts[self.start])
         while True:
             began = perf_counter()
             if self.restart:
                 self.restart, self.pressed, self.last = False, None, None
-                self.frames.clear()
-                self._show(await asyncio.to_thread(self.player.start, self.starts[self.start]))
+                await self._begin()
             elif (action := self._due()) is not None:
                 self.pressed, self.last, self.single = None, action, False
                 self._show(await asyncio.to_thread(self.player.step, action))
@@ -148,6 +151,11 @@ class Terminal(App[None]):
             else:
                 self.wake.clear()
                 await self.wake.wait()
+
+    async def _begin(self) -> None:
+        frame = await asyncio.to_thread(self.player.start, self.starts[self.start])
+        self.frames.clear()
+        self._show(frame)
 
     def _due(self) -> int | None:
         """The action to play now, if any."""
@@ -158,6 +166,7 @@ class Terminal(App[None]):
         return self.pressed
 
     def _show(self, frame: Frame) -> None:
+        self.number = self.player.played
         self.frames.append(frame)
         self.shown.append(perf_counter())
         self.query_one(Picture).draw(frame)
@@ -189,7 +198,7 @@ class Terminal(App[None]):
                 self.restart = True
             case "g":
                 self.start, self.restart = (self.start + 1) % len(self.starts), True
-            case "s":
+            case "s" if self.frames:
                 self.run_worker(self._save())
             case "q":
                 self.exit()
@@ -219,7 +228,7 @@ class Terminal(App[None]):
         p50, p95 = np.quantile(timings, (0.5, 0.95)) * 1000 if timings else (0.0, 0.0)
         pace = "no limit" if self.unlimited else f"limit {spec.fps:g}"
         facts = [
-            Text(f"{spec.name}  frame {self.player.played}", "bold"),
+            Text(f"{spec.name}  frame {self.number}", "bold"),
             Text(f"{sum(now - t < 1 for t in self.shown)} fps  ({pace})"),
             Text(f"p50 {p50:.0f} ms  p95 {p95:.0f} ms") if timings else Text("p50 -  p95 -"),
             Text(state, "bold green" if state == "plays on" else "bold yellow"),
