@@ -44,21 +44,22 @@ def export_checkpoint(
     world = load_world(checkpoint)
     needed = 3 * sum((checkpoint / name).stat().st_size for name in CHECKPOINT_FILES)
     with staged(destination, needed=needed) as folder:
-        graphs = world.graphs()
-        files = export_graphs(graphs, folder, report)
-        report("pictures, clips and hashes")
         clips = _copy_clips(checkpoint, folder, world.spec, options) if options.reference else None
+        gallery = _copy_gallery(checkpoint, folder, world.spec, clips)
         if options.reference:
             (folder / "reference").mkdir()
             for name in CHECKPOINT_FILES:
                 shutil.copyfile(checkpoint / name, folder / "reference" / name)
+        graphs = world.graphs()
+        files = export_graphs(graphs, folder, report)
+        report("hashes")
         draft = Draft(
             spec=world.spec,
             target="onnx",
             precision="fp32",
             recipe={"opset": str(OPSET), "steps": str(world.spec.steps), "order": world.spec.order},
             graphs={name: _entry(graphs[name], file) for name, file in files.items()},
-            gallery=_copy_gallery(checkpoint, folder, world.spec, clips),
+            gallery=gallery,
             reference="reference" if options.reference else None,
             clips="clips.npz" if clips is not None else None,
             checkpoint_hash=checkpoint_hash(checkpoint),
