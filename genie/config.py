@@ -92,7 +92,7 @@ class GenieConfig(Frozen):
     lam: LamConfig
     dynamics: DynamicsConfig
     sampling: SamplingConfig
-    arrows: dict[Arrow, int] = {}
+    arrows: dict[Arrow, int] = Field(default_factory=dict)
     """Found out after training (scripts/pack_world.py); see WorldSpec.arrows."""
 
     @model_validator(mode="after")

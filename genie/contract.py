@@ -1,4 +1,4 @@
-"""The world contract: what a model must offer to be exported, checked and played (native, imported or a user's own)."""
+"""The world contract: what any model (native, imported, your own) offers to be exported and played."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TORCH_DTYPES = {
 
 @dataclass(frozen=True)
 class GraphDef:
-    """One graph: a module whose forward takes `inputs` and returns a tuple of `outputs`, in this order, batch 1."""
+    """One graph: a module whose forward takes `inputs` and returns the tuple of `outputs`, batch 1."""
 
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
@@ -33,19 +33,19 @@ class World(Protocol):
     spec: WorldSpec
 
     def graphs(self) -> dict[str, GraphDef]:
-        """`encode`, `observe`, `step`, `decode`, `play`, `logits` and, with an action model, `infer_action`."""
+        """`encode`, `observe`, `step`, `decode`, `play`, `logits`; with an action model, `infer_action`."""
         ...
 
     def full_logits(self, tokens_TS: Tensor, actions_T: Tensor) -> Tensor:
         """Logits [S, V] of the last frame from one full pass over the whole history, without any memory.
 
-        tokens int64 [T, S], the last frame's masked ones are V; actions int64 [T], actions[t] leads to frame t.
+        tokens int64 [T, S], V where the last frame is masked; actions int64 [T], actions[t] leads to frame t.
         """
         ...
 
 
 def signatures(spec: WorldSpec) -> dict[str, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
-    """Inputs and outputs of every graph of a world: the one place where names, dtypes and shapes are fixed."""
+    """Inputs and outputs of a world's graphs: the one place where names, dtypes and shapes are fixed."""
 
     def tensor(name: str, dtype: str, shape: tuple[int, ...], meaning: str) -> TensorSpec:
         return TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": shape, "meaning": meaning})

@@ -1,9 +1,10 @@
 """Sampling noise as data: small integers drawn by the host, the same in every runtime.
 
-Gumbel noise for S tokens x V codes x N steps would be 2 MB a frame at V = 4096. A graph holds one constant table of
-Gumbel variates instead, in rows of 64, and the host sends one row number per token and step: the token's noise is the
-table's V + 1 values from there on (V for the codes, one for its confidence). Each token's noise is exactly Gumbel
-distributed and independent over its codes; only the table is shared. Row 0 begins zeros: temperature 0.
+Gumbel noise for S tokens x V codes x N steps would be 2 MB a frame at V = 4096. A graph holds one constant
+table of Gumbel variates instead, in rows of 64, and the host sends one row number per token and step: the
+token's noise is the table's V + 1 values from there on (V for the codes, one for its confidence). Each
+token's noise is exactly Gumbel distributed and independent over its codes; only the table is shared. Row 0
+begins zeros: temperature 0.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def gumbel_table(codebook: int) -> NDArray[np.float32]:
 def read_noise(table: NDArray[np.float32], offsets: NDArray[np.int32], codebook: int) -> NDArray[np.float32]:
     """The noise that offsets [S] stand for: float32 [S, V + 1], the last for the confidence."""
     rows = table[offsets[:, None] + np.arange(rows_for(codebook + 1))]
-    return rows.reshape(len(offsets), -1)[:, : codebook + 1]
+    noise: NDArray[np.float32] = rows.reshape(len(offsets), -1)[:, : codebook + 1]
+    return noise
 
 
 def draw_noise(spec: WorldSpec, seed: int, frame: int, temperature_zero: bool = False) -> NDArray[np.int32]:

@@ -92,7 +92,7 @@ class WorldSpec(Frozen):
     """How many consecutive frames `infer_action` looks at."""
     window: Literal["relative", "absolute"] = "relative"
     arrows: dict[Arrow, int] = {}
-    """Which actions move the view left, right, up and down, as far as that is known: defaults for a player's keys."""
+    """Which actions move the view left, right, up and down, as far as is known: a player's default keys."""
     memories: dict[MemoryName, MemorySpec]
 
     @model_validator(mode="after")

@@ -54,7 +54,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(inner, config.dim, bias=False)
 
     def project(self, x: Tensor, *ones: int) -> tuple[Tensor, Tensor, Tensor]:
-        """[..., D] -> queries (scaled), keys, values [..., h, *ones, k]; `ones` are further axes of length 1"""
+        """[..., D] -> queries (scaled), keys, values [..., h, *ones, k]; `ones` are axes of length 1"""
         normed, inner = self.norm(x), self.heads * self.head_dim
         shape = (self.heads, *ones, self.head_dim)
         q, k, v = (  # three products: cheaper for a runtime than one product and a split

@@ -1,7 +1,8 @@
-"""How well a world plays held-out clips. Works on any session (reference or a runtime), so that `evaluate` and `check` agree.
+"""How well a world plays held-out clips, on any session, so that `evaluate` and `check` agree.
 
-All PSNRs are of the mean squared error pooled over clips, on uint8 pixels (peak 255): still frames count for nothing, and no
-frame counts for infinitely much. Sampling is at temperature 0. (Delta-t PSNR: arXiv 2402.15391, section 3.)
+All PSNRs are of the mean squared error pooled over clips, on uint8 pixels (peak 255): still frames count
+for nothing, and no frame counts for infinitely much. Sampling is at temperature 0. (Delta-t PSNR: arXiv
+2402.15391, section 3.)
 """
 
 from __future__ import annotations
@@ -68,12 +69,13 @@ def evaluate(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda done, all: None,
 ) -> dict[str, float]:
-    """Play every clip's last four frames from the frames before them. clips uint8 [N, T >= 5, H, W, 3]. Raises UserError.
+    """Play the last four frames of clips uint8 [N, T >= 5, H, W, 3] from those before. Raises UserError.
 
-    Keys: recon_psnr_db; next_frame_psnr_db and copy_last_psnr_db (t = 1); rollout_psnr_db, copy_start_psnr_db and
-    random_psnr_db (t = 4: inferred actions, repeating the last given frame, random actions); delta_psnr_db (inferred minus
-    random); action_perplexity, codebook_perplexity; action_consistency (how often the action model names a random action
-    from the two frames it led between).
+    Keys: recon_psnr_db; next_frame_psnr_db and copy_last_psnr_db (t = 1); rollout_psnr_db,
+    copy_start_psnr_db and random_psnr_db (t = 4: inferred actions, repeating the last given frame, random
+    actions); delta_psnr_db (inferred minus random); action_perplexity, codebook_perplexity;
+    action_consistency (how often the action model names a random action from the two frames it led
+    between).
     """
     spec = session.spec
     if clips.shape[2:] != spec.frame_shape:

@@ -197,8 +197,12 @@ def _load_state(path: Path, model: nn.Module, optimizers: list[torch.optim.Optim
             states: dict[int, dict[str, Tensor]] = {}
             prefix = f"optimizer.{number}."
             for key in (key for key in tensors if key.startswith(prefix)):
-                index, name = key.removeprefix(prefix).split(".", 1)
-                states.setdefault(int(index), {})[name] = tensors[key]
+                number_text, name = key.removeprefix(prefix).split(".", 1)
+                states.setdefault(int(number_text), {})[name] = tensors[key]
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            for index, state in states.items():
+                if any(value.ndim and value.shape != weights[index].shape for value in state.values()):
+                    raise ValueError("it is of another optimizer")
             optimizer.load_state_dict(
                 {"state": states, "param_groups": optimizer.state_dict()["param_groups"]}
             )
