@@ -93,6 +93,28 @@ def write_json(path: Path, document: object) -> None:
 
 
 @app.command()
+def clips(
+    videos: Annotated[Path, typer.Argument(help="A video, or a folder of mp4, webm, gif, mov or mkv files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .npz to write, for `train --clips`.")],
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the world; frames are cropped to it.")] = "64x64",
+    fps: Annotated[float, typer.Option(min=0.1, max=240, help="Frames per second of the world.")] = 10,
+    length: Annotated[int, typer.Option(min=2, max=1000, help="Frames per clip (T).")] = 16,
+    hold_out: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of the clips for OUT-heldout.npz, to `evaluate` on.")
+    ] = 0,
+) -> None:
+    """Cut videos into clips to train on."""
+    from pocketgenie.training.video import ClipOptions, make_clips, parse_size
+
+    width, height = parse_size(size)
+    options = ClipOptions(width=width, height=height, fps=fps, length=length, hold_out=hold_out)
+    made = make_clips(videos, out, options)
+    for path, count in made.clips.items():
+        typer.echo(f"{path}: {count} clips of {length} frames, {width}x{height} at {fps:g} FPS")
+    typer.echo(f"from {made.videos} videos" + (f", {made.skipped} skipped" if made.skipped else ""))
+
+
+@app.command()
 def train(
     part: Annotated[Literal["tokenizer", "lam", "dynamics"], typer.Argument(help="What to train, in this order.")],
     clips: Annotated[Path, typer.Option(help="Clips: an .npz with `frames` uint8 [N, T, H, W, 3].")],
