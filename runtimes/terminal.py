@@ -74,10 +74,10 @@ class Picture(Widget):
         self.frame = frame
         columns, rows = self.size
         if columns and rows:
-            self.strips = [
-                Strip([Segment(" " * ((columns - strip.cell_length) // 2)), *strip])
-                for strip in half_blocks(fit(frame, columns, rows))
-            ]
+            pixels = fit(frame, columns, rows)
+            room = columns - pixels.shape[1]
+            left, right = Segment(" " * (room // 2)), Segment(" " * (room - room // 2))
+            self.strips = [Strip([left, *strip, right], columns) for strip in half_blocks(pixels)]
         self.refresh()
 
     def on_resize(self) -> None:
@@ -104,7 +104,7 @@ class Terminal(App[None]):
 
     def __init__(self, player: Player, starts: Sequence[Frame], keys: Mapping[str, int], saves: Path) -> None:
         """starts: the pictures that `g` goes through, uint8 [H, W, 3] each; saves: the folder for `s`."""
-        super().__init__()
+        super().__init__(ansi_color=True)  # colours as given: no filter over every cell
         self.player, self.starts, self.keys, self.saves = player, starts, keys, saves
         self.frames: deque[Frame] = deque(maxlen=KEPT_FRAMES)
         self.shown: deque[float] = deque(maxlen=240)  # when the last frames appeared
@@ -123,7 +123,7 @@ class Terminal(App[None]):
 
     def on_mount(self) -> None:
         self.run_worker(self._play())
-        self.set_interval(0.5, self._tell)
+        self.set_interval(0.2, self._tell)  # not at every frame: laying out text takes long
 
     def on_resize(self, event: Resize) -> None:
         """Put the panel where it leaves the picture larger."""
@@ -170,7 +170,6 @@ class Terminal(App[None]):
         self.frames.append(frame)
         self.shown.append(perf_counter())
         self.query_one(Picture).draw(frame)
-        self._tell()
 
     def on_key(self, event: Key) -> None:
         name = event.key
@@ -236,10 +235,7 @@ class Terminal(App[None]):
         if self.screen.has_class("below"):
             keys = [Text.assemble((key, "bold"), f" {what}") for key, what in COMMANDS.items()]
             said = [Text(self.said, "bold green")] if self.said else []
-            parts = [*said, facts[0], facts[3], numbers, Text(others), *facts[1:3], *keys]
-            for part in parts:
-                part.plain = part.plain.replace(" ", "\N{NO-BREAK SPACE}")
-            lines = [Text("  ").join(parts)]
+            lines = [Text("  ").join([*said, facts[0], facts[3], numbers, Text(others), *facts[1:3], *keys])]
         else:
             keys = [Text.assemble((f"{key:<6}", "bold"), what) for key, what in COMMANDS.items()]
             lines = [*facts, Text(), Text("actions", "bold"), numbers, Text(others), Text(), *keys]
