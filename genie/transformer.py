@@ -102,11 +102,11 @@ class TemporalAttention(Attention):
     def forward(self, x_BTSD: Tensor, streams: int = 1) -> Tensor:
         """One banded causal pass. With `streams` = 2 the batch holds clean clips, then their masked twins: a
         masked frame sees its *clean* past and its masked self, which is just what play shows it."""
-        q, k, v = (t.permute(0, 2, 3, 1, 4) for t in self.project(x_BTSD))  # [B, S, h, T, k]
+        q, k, v = (t.permute(0, 2, 3, 1, 4).flatten(0, 1) for t in self.project(x_BTSD))  # [B * S, h, T, k]
         clean_k, clean_v = k, v
         if streams == 2:
-            clean_k, clean_v = (t[: t.shape[0] // 2].repeat(2, 1, 1, 1, 1) for t in (k, v))
-        T = x_BTSD.shape[1]
+            clean_k, clean_v = (t[: t.shape[0] // 2].repeat(2, 1, 1, 1) for t in (k, v))
+        B, T = x_BTSD.shape[:2]
         age = torch.arange(T, device=x_BTSD.device)[:, None] - torch.arange(T, device=x_BTSD.device)[None]
         outside = (age < 0) | (age > self.window)
         bias = self.age_bias[:, age.clamp(0, self.window)].masked_fill(outside, MASKED)
@@ -120,7 +120,7 @@ class TemporalAttention(Attention):
             mixed = weights.masked_fill(own, 0.0) @ clean_v + to_self * v
         else:
             mixed = weights @ clean_v
-        out: Tensor = self.out(mixed.permute(0, 3, 1, 2, 4).flatten(-2))
+        out: Tensor = self.out(mixed.unflatten(0, (B, -1)).permute(0, 3, 1, 2, 4).flatten(-2))
         return out
 
     def step(self, x_SD: Tensor, past: Past, layer: int) -> tuple[Tensor, Tensor]:
@@ -163,7 +163,7 @@ class STTransformer(nn.Module):
         x = x_BTSD
         for block in self.blocks:
             assert isinstance(block, Block)
-            x = x + block.spatial(x)
+            x = x + block.spatial(x.flatten(0, 1)).view(x.shape)  # no fifth axis: Inductor stumbles over it
             if block.temporal is not None:
                 x = x + block.temporal(x, streams)
             x = x + block.ffn(x)

@@ -13,6 +13,13 @@ from pocketgenie.runtimes.results import BenchDocument, CheckDocument, ParityFig
 
 COLOURS: dict[Status, str] = {"passed": "bold green", "falls short": "bold red", "not run": "bold yellow"}
 NOTHING = "-"
+SPEED_LEGEND = """
+x: times the fps of the paper's way (25 steps, full window), of the cached
+   reference, of torch.compile. limit share: of the measured float32 matrix rate."""
+PARITY_LEGEND = """
+L1 largest difference of a logit, agreement; L2 equal tokens; L3 frames until one
+   differs; L4 largest difference in dB of how well held-out clips are played."""
+LEGEND = {False: SPEED_LEGEND, True: SPEED_LEGEND + PARITY_LEGEND}
 
 
 def render(document: CheckDocument | BenchDocument) -> RenderableType:
@@ -23,6 +30,7 @@ def render(document: CheckDocument | BenchDocument) -> RenderableType:
     rows = [(row.name, row.reasons) for row in document.runtimes]
     for name, reasons in (*rows, ("reference", document.reference.reasons)):
         parts += [Text.assemble((f"{name}: ", "bold"), reason) for reason in reasons]
+    parts.append(Text(LEGEND[isinstance(document, CheckDocument)], "dim", no_wrap=True))
     return Group(*parts)
 
 
@@ -34,9 +42,8 @@ def _title(document: CheckDocument | BenchDocument) -> Text:
 
 def _speed(document: CheckDocument | BenchDocument) -> Table:
     table = _table(
-        "runtime", "x paper's\nway", "x cached\nreference", "x torch.\ncompile", "fps", "95 % of\nframes",
-        "of the\nlimit", "memory\nMB", "first\nframe",
-    )  # fmt: skip
+        "runtime", "x\npaper", "x\ncached", "x\ncompile", "\nfps", "p95\nfps", "limit\nshare", "peak\nMB", "first\nframe"
+    )
     reference = document.reference
     for name, fps in (("paper's way", reference.fps_paper_way), ("reference", reference.fps_cached)):
         table.add_row(name, "", "", "", _number(fps), "", "", "", "", style="dim")
@@ -61,9 +68,8 @@ def _speed_cells(row: SpeedRow) -> Iterable[str]:
 
 def _parity(document: CheckDocument) -> Table:
     table = _table(
-        "runtime", "verdict", "L0\nartefact", "L1 pass\nlogits", "L1 pass\ntop-1", "L2 frame\ntokens",
-        "L3 rollout\nequal frames", "L4 world\nworst dB",
-    )  # fmt: skip
+        "runtime", "verdict", "L0\nfiles", "L1\nlogits", "L1\ntop-1", "L2\ntokens", "L3\nframes", "L4\ndB"
+    )
     for row in document.runtimes:
         table.add_row(row.name, Text(row.status, COLOURS[row.status]), *_parity_cells(row.parity))
     return table
