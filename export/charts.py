@@ -9,7 +9,7 @@ from html import escape
 
 WIDTH = 420  # units of a chart; a phone shows one unit as 0.85 px, a desktop as 1.2 px
 ROW = 34
-LEFT, RIGHT = 112, 68  # room for names and for values
+LEFT, RIGHT = 124, 68  # room for names and for values
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ def _verdict(field: str, row: RuntimeRow) -> str:
 
 def _rung(field: str, row: RuntimeRow) -> tuple[str, str]:
     """Figures and bounds, in words."""
-    told = _figures(row.parity)[field]
+    told = _figures(row.parity)[field] or _reason(field, row)
     if field == "artefact":
         return told, "names, shapes and types as the manifest says"
     if (bounds := BOUNDS.get(row.precision)) is None:
@@ -77,6 +77,12 @@ def _rung(field: str, row: RuntimeRow) -> tuple[str, str]:
             return told, f"within {bounds.world_db:g} dB"
         case _:
             return told, f"equal tokens, PSNR ≥ {bounds.psnr_db:g} dB; or ties within {bounds.near_tie:g}"
+
+
+def _reason(field: str, row: RuntimeRow) -> str:
+    """Why a rung has no figures."""
+    said = (reason.partition(": ") for reason in row.reasons)
+    return "; ".join(why for rung, _, why in said if rung == RUNGS[field])
 
 
 def _figures(parity: ParityFigures) -> dict[str, str]:
@@ -95,9 +101,8 @@ def _figures(parity: ParityFigures) -> dict[str, str]:
         length = f"{played.rollouts} × {played.frames} frames"
         told["rollout"] = f"{length}: {where}; PSNR {played.psnr_db:.1f} dB"
     if world := parity.world:
-        told["world"] = ", ".join(
-            f"{name} {world[key]:+.3f} dB" for key, name in WORLD.items() if key in world
-        )
+        apart = {name: round(world[key], 3) + 0.0 for key, name in WORLD.items() if key in world}  # no -0
+        told["world"] = ", ".join(f"{name} {value:+.3f} dB" for name, value in apart.items())
     return told
 
 
