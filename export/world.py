@@ -1,4 +1,4 @@
-"""`pocketgenie export`: a checkpoint becomes a bundle that plays without torch and carries what `check` needs."""
+"""`pocketgenie export`: a checkpoint becomes a bundle that plays without torch and can be checked."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ExportOptions:
 def export_checkpoint(
     checkpoint: Path, destination: Path, options: ExportOptions, report: Callable[[str], None]
 ) -> Manifest:
-    """Export a checkpoint folder to an ONNX bundle at `destination`, whole or not at all. Raises UserError."""
+    """Export a checkpoint folder to an ONNX bundle at `destination`, whole or not. Raises UserError."""
     world = load_world(checkpoint)
     needed = 3 * sum((checkpoint / name).stat().st_size for name in CHECKPOINT_FILES)
     with staged(destination, needed=needed) as folder:
@@ -104,12 +104,11 @@ def _copy_gallery(
     frames: dict[str, Image.Image] = {}
     for path in pictures[:GALLERY]:
         try:
-            with Image.open(path) as picture:
-                if picture.size != (spec.width, spec.height):
-                    raise UserError(
-                        f"{path} is {picture.size[0]}x{picture.size[1]}, the world {spec.width}x{spec.height}"
-                    )
-                frames[path.stem] = picture.convert("RGB")
+            with Image.open(path) as opened:
+                if opened.size != (spec.width, spec.height):
+                    found = "x".join(map(str, opened.size))
+                    raise UserError(f"{path} is {found}, the world {spec.width}x{spec.height}")
+                frames[path.stem] = opened.convert("RGB")
         except UnidentifiedImageError:
             raise UserError(f"{path} is no picture; remove it from the gallery") from None
     if not frames and clips is not None:

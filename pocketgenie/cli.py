@@ -33,14 +33,20 @@ Json = Annotated[Path | None, typer.Option("--json", help="Also write the result
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder written by `train`.")] = Path("assets/coinrun"),
-    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle to write; an older one is replaced.")] = Path(
-        "dist/coinrun-onnx-fp32"
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder written by `train`.")] = Path(
+        "assets/coinrun"
     ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The bundle to write; an older one is replaced.")
+    ] = Path("dist/coinrun-onnx-fp32"),
     target: Annotated[Literal["onnx"], typer.Option(help="What to make.")] = "onnx",
     precision: Annotated[Literal["fp32"], typer.Option(help="Numbers inside the graphs.")] = "fp32",
-    clips: Annotated[Path | None, typer.Option(help="Held-out clips for `check`; else the checkpoint's clips.npz.")] = None,
-    reference: Annotated[bool, typer.Option(help="Put the checkpoint into the bundle, so that it can be checked.")] = True,
+    clips: Annotated[
+        Path | None, typer.Option(help="Held-out clips for `check`; else the checkpoint's clips.npz.")
+    ] = None,
+    reference: Annotated[
+        bool, typer.Option(help="Put the checkpoint into the bundle, so that it can be checked.")
+    ] = True,
 ) -> None:
     """Make a bundle: ONNX graphs that play the world without torch, and all that `check` needs."""
     with console.status("loading torch"):
@@ -56,17 +62,23 @@ def export(
         )
     size = sum(entry.size for entry in manifest.files.values())
     seconds = time.perf_counter() - started
-    console.print(f"{out}: {len(manifest.graphs)} graphs, {size / 1e6:.1f} MB, {target} {precision}, in {seconds:.0f} s")
+    console.print(
+        f"{out}: {len(manifest.graphs)} graphs, {size / 1e6:.1f} MB, {target} {precision}, in {seconds:.0f} s"
+    )
 
 
 @app.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder written by `train`.")],
-    clips: Annotated[Path, typer.Option(help="Held-out clips: an .npz with `frames` uint8 [N, T >= 5, H, W, 3].")],
+    clips: Annotated[
+        Path, typer.Option(help="Held-out clips: an .npz with `frames` uint8 [N, T >= 5, H, W, 3].")
+    ],
     json_out: Json = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random actions that delta-t PSNR compares with.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the random actions that delta-t PSNR compares with.")
+    ] = 0,
 ) -> None:
-    """Say how well a checkpoint plays clips it has never seen (PSNR, controllability, usage of codes and actions)."""
+    """Say how well a checkpoint plays clips it has never seen: PSNR, control, use of codes and actions."""
     from pocketgenie.genie.graphs import load_world
     from pocketgenie.runtimes.reference import world_session
     from pocketgenie.training.data import load_clips
@@ -76,7 +88,9 @@ def evaluate(
     frames = load_clips(clips, (session.spec.height, session.spec.width))
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("clips", total=len(frames))
-        figures = run(session, frames, seed=seed, progress=lambda done, _: progress.update(task, completed=done))
+        figures = run(
+            session, frames, seed=seed, progress=lambda done, _: progress.update(task, completed=done)
+        )
     table = Table("figure", "value")
     for name, value in figures.items():
         table.add_row(name, f"{value:.2f}")
@@ -116,12 +130,18 @@ def clips(
 
 @app.command()
 def train(
-    part: Annotated[Literal["tokenizer", "lam", "dynamics"], typer.Argument(help="What to train, in this order.")],
+    part: Annotated[
+        Literal["tokenizer", "lam", "dynamics"], typer.Argument(help="What to train, in this order.")
+    ],
     clips: Annotated[Path, typer.Option(help="Clips: an .npz with `frames` uint8 [N, T, H, W, 3].")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint folder; a run that was begun there goes on.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Checkpoint folder; a run that was begun there goes on.")
+    ],
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps in all.")],
     config: Annotated[str, typer.Option(help="A shipped configuration's name or a JSON file.")] = "coinrun",
-    batch: Annotated[int, typer.Option(min=1, help="Clips (or frames, for a per-frame tokenizer) per process.")] = 32,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Clips (or frames, for a per-frame tokenizer) per process.")
+    ] = 32,
     learning_rate: Annotated[float, typer.Option(min=0.0)] = 2e-3,
     optimizer: Annotated[Literal["muon", "adamw"], typer.Option(help="adamw is the paper's.")] = "muon",
     mixed_precision: Annotated[Literal["auto", "no", "bf16", "fp16"], typer.Option()] = "auto",
@@ -151,11 +171,15 @@ def play(
     image: Annotated[
         Path | None, typer.Option(help="Any picture to start from; else the first of the bundle's gallery.")
     ] = None,
-    actions: Annotated[str | None, typer.Option(help="What to play, like 1,1,4x8,2; without it you play live.")] = None,
+    actions: Annotated[
+        str | None, typer.Option(help="What to play, like 1,1,4x8,2; without it you play live.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The GIF that --actions writes.")] = None,
     runtime: Annotated[str, typer.Option(help="See `doctor`.")] = "ort-cpu",
     seed: Annotated[int, typer.Option(min=0, help="Of the sampling noise.")] = 0,
-    temperature_zero: Annotated[bool, typer.Option("--temperature-zero", help="Always the likeliest tokens.")] = False,
+    temperature_zero: Annotated[
+        bool, typer.Option("--temperature-zero", help="Always the likeliest tokens.")
+    ] = False,
     scale: Annotated[int, typer.Option(min=1, max=64, help="GIF pixels per pixel of the world.")] = 6,
     keys: Annotated[str, typer.Option(help="Live: more keys for actions, like right=4,left=2,w=3.")] = "",
 ) -> None:
@@ -173,9 +197,8 @@ def play(
 
             play_live(player, [start.frame for start in starts], key_map(player.spec, keys))
         else:
-            console.print(f"{starts[0].name}: {starts[0].done}", highlight=False, soft_wrap=True)
-            played = play_gif(player, starts[0].frame, actions, out, scale)
-            console.print(f"{out}: {played}", highlight=False, soft_wrap=True)
+            typer.echo(f"{starts[0].name}: {starts[0].done}")
+            typer.echo(f"{out}: {play_gif(player, starts[0].frame, actions, out, scale)}")
 
 
 @app.command()

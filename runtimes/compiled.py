@@ -1,4 +1,4 @@
-"""Runtime `compiled`: torch.compile of the reference, tuned as a good user would (frozen weights, static shapes)."""
+"""Runtime `compiled`: torch.compile of the reference, tuned as a good user would (frozen weights)."""
 
 from __future__ import annotations
 

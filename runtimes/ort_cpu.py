@@ -1,4 +1,4 @@
-"""Runtime `ort-cpu`: ONNX Runtime on the CPU. Every input and output is bound once; the memory is read where it lies."""
+"""Runtime `ort-cpu`: ONNX Runtime on the CPU. Tensors are bound once; the memory is read in place."""
 
 from __future__ import annotations
 

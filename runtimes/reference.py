@@ -62,9 +62,9 @@ def probe() -> str:
 
 
 class FullWindow:
-    """The paper's way of playing: `steps` refinement passes, each recomputing the whole window; no memory is kept.
+    """The paper's way of playing: `steps` refinement passes, each over the whole window; no memory is kept.
 
-    (arXiv 2402.15391, section 2.2: 25 MaskGIT steps a frame.) The window holds the W past frames that a cached session sees.
+    (arXiv 2402.15391, section 2.2: 25 MaskGIT steps a frame.) The window holds W past frames.
     """
 
     def __init__(self, world: World, steps: int = 25, seed: int = 0) -> None:

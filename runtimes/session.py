@@ -42,7 +42,7 @@ class Session(Protocol):
         ...
 
     def play(self, action: int, noise: Array) -> tuple[Array, Array]:
-        """Draw the next frame and take it into the history -> tokens, frame. noise int32 [N, S]: genie.noise."""
+        """Draw the next frame, take it into the history -> tokens, frame. noise int32 [N, S]: genie.noise."""
         ...
 
     def decode(self, tokens: Array) -> Array:

@@ -42,7 +42,15 @@ def _title(document: CheckDocument | BenchDocument) -> Text:
 
 def _speed(document: CheckDocument | BenchDocument) -> Table:
     table = _table(
-        "runtime", "x\npaper", "x\ncached", "x\ncompile", "\nfps", "p95\nfps", "limit\nshare", "peak\nMB", "first\nframe"
+        "runtime",
+        "x\npaper",
+        "x\ncached",
+        "x\ncompile",
+        "\nfps",
+        "p95\nfps",
+        "limit\nshare",
+        "peak\nMB",
+        "first\nframe",
     )
     reference = document.reference
     for name, fps in (("paper's way", reference.fps_paper_way), ("reference", reference.fps_cached)):

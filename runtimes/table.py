@@ -1,4 +1,4 @@
-"""Every runtime is one row here and one module with a `load(bundle) -> Session`; SDKs are imported inside the module."""
+"""Every runtime is one row and one module with `load(bundle) -> Session`; SDKs are imported there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RUNTIMES: dict[str, Runtime] = {
         Runtime(
             name="reference",
             module="pocketgenie.runtimes.reference",
-            description="PyTorch, eager, float32, with the streaming memory: what all else is measured against",
+            description="PyTorch, eager, float32, streaming memory: what all else is measured against",
             needs=("torch", "safetensors"),
             mend="pip install 'pocketgenie[export]'",
             targets=("onnx",),
@@ -63,7 +63,7 @@ def load_session(bundle: Path | Bundle, runtime: str) -> Session:
     opened = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
     if opened.manifest.target not in row.targets:
         raise UserError(
-            f"{runtime} does not play {opened.manifest.target} bundles; export one with --target {row.targets[0]}"
+            f"{runtime} plays no {opened.manifest.target} bundles; export one with --target {row.targets[0]}"
         )
     try:
         session: Session = import_module(row.module).load(opened)

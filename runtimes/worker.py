@@ -19,7 +19,7 @@ from typing import Any
 from pocketgenie.errors import UserError
 
 TIMEOUT = 600.0  # seconds for one answer; compiling a large world takes minutes
-LAST_WORDS = 200  # characters of a dead process's output that a reason quotes
+LAST_WORDS = 300  # characters of a message or of a dead process's output that a reason quotes
 
 
 class WorkerFailed(Exception):
@@ -133,8 +133,8 @@ def _reply(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[str, Any]:
     except UserError as error:
         return "user", str(error)
     except Exception as error:
-        lines = str(error).strip().splitlines()
-        return "error", ": ".join([type(error).__name__, *lines[:1]])
+        told = " ".join(str(error).split())[:LAST_WORDS]  # one line of what may be a page
+        return "error", f"{type(error).__name__}: {told}".removesuffix(": ")
 
 
 @contextmanager

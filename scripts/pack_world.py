@@ -1,9 +1,9 @@
-"""Pack a trained checkpoint as an embedded world: weights as float16, held-out clips, a gallery, a model card.
+"""Pack a trained checkpoint as an embedded world: float16 weights, held-out clips, a gallery, a model card.
 
     python scripts/pack_world.py runs/coinrun --clips heldout.npz -o assets/coinrun
 
-The card is README.md in the output folder. What a person writes there (data, commands, time) stays; all below the line
-`<!-- measured -->` is measured here, on the packed weights.
+The card is README.md in the output folder. What a person writes there (data, commands, time) stays; all below
+the line `<!-- measured -->` is measured here, on the packed weights.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MEANINGS = {
 
 
 def distinct_frames(clips: Frame, count: int) -> list[Frame]:
-    """`count` first frames [H, W, 3] as unlike each other as can be: each new one is the farthest from those taken."""
+    """`count` first frames [H, W, 3] as unlike as can be: each new one the farthest from those taken."""
     starts = clips[:, 0]
     flat = torch.from_numpy(starts[:, ::2, ::2].reshape(len(starts), -1).astype(np.float32))
     apart = torch.cdist(flat, flat)
@@ -99,7 +99,7 @@ def action_strips(player: Player, start: Frame) -> Frame:
 
 
 def camera_shift(before: Frame, after: Frame, reach: int = 8) -> tuple[int, int]:
-    """Pixels (right, down) by which the camera moved: the shift with the least mean difference where both overlap."""
+    """Pixels (right, down) by which the camera moved: the shift that differs least in the overlap."""
     height, width, _ = before.shape
     best = (np.inf, 0, 0, 0)
     for right in range(-reach // 2, reach // 2 + 1):
@@ -183,7 +183,7 @@ def main() -> None:
         "",
         f"## Figures on {len(clips)} held-out clips",
         "",
-        "Measured on the packed float16 weights, PSNR of pooled squared errors, temperature 0 (`pocketgenie evaluate`).",
+        "Measured on the packed weights: PSNR of pooled squared errors, temperature 0.",
         "",
         "| figure | value | what it is |",
         "|---|---|---|",
@@ -191,8 +191,8 @@ def main() -> None:
         "",
         "## What each action does",
         "",
-        "How the camera (and so the player) moves in real held-out transitions that the action model gives this name, mean and",
-        "standard deviation; and below, each action held from the same start frame.",
+        "How the camera (and so the player) moves in held-out transitions that the action model gives this",
+        "name, mean and standard deviation; and below, each action held from the same start frame.",
         "",
         *action_table(shifts, arrows_of(shifts)),
         "",

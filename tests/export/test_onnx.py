@@ -1,4 +1,4 @@
-"""What the exporter writes: plain graphs of the contract, one copy of the weights, nothing about this machine."""
+"""What the exporter writes: the contract's graphs, one copy of the weights, nothing about this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from pocketgenie.export.onnx import INLINE_BYTES, OPSET, WEIGHTS
 from pocketgenie.genie.contract import signatures
 
 GRAPHS = ("encode", "observe", "step", "decode", "play", "logits", "infer_action")
-RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+RANDOM = {
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+}
 CONTROL = {"Loop", "If", "Scan"}
 
 

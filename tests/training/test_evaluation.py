@@ -71,7 +71,9 @@ def test_reconstruction_is_the_tokenizers(session, clips):
         squared_error(session.decode(session.encode(f)), f)
         for f in own.reshape(-1, *session.spec.frame_shape)
     ]
-    assert evaluate(session, clips)["recon_psnr_db"] == pytest.approx(psnr_db(np.mean(errors)), abs=1e-4)
+    assert evaluate(session, clips)["recon_psnr_db"] == pytest.approx(
+        psnr_db(float(np.mean(errors))), abs=1e-4
+    )
 
 
 def test_an_action_is_inferred_for_every_frame_but_the_first(session, clips):
