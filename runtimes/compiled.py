@@ -15,8 +15,12 @@ from pocketgenie.runtimes.reference import Forward, TorchBackend, reference_worl
 from pocketgenie.runtimes.session import GraphSession
 
 
-def _compile(module: torch.nn.Module) -> Forward:
-    return torch.compile(module, dynamic=False, fullgraph=True)
+HOT = ("play", "logits")
+"""What is compiled: the graph of every frame, and the one that L1 looks at. The others run once a start, eager."""
+
+
+def _compile(name: str, module: torch.nn.Module) -> Forward:
+    return torch.compile(module, dynamic=False, fullgraph=True) if name in HOT else module
 
 
 def load(bundle: Bundle) -> GraphSession:

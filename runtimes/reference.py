@@ -22,10 +22,12 @@ class TorchBackend:
     """Runs a world's modules; `wrap` may compile them."""
 
     def __init__(
-        self, graphs: Mapping[str, GraphDef], wrap: Callable[[torch.nn.Module], Forward] = lambda m: m
+        self,
+        graphs: Mapping[str, GraphDef],
+        wrap: Callable[[str, torch.nn.Module], Forward] = lambda name, module: module,
     ) -> None:
         self.graphs = graphs
-        self.forwards = {name: wrap(graph.module) for name, graph in graphs.items()}
+        self.forwards = {name: wrap(name, graph.module) for name, graph in graphs.items()}
 
     @torch.inference_mode()
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:

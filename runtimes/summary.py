@@ -15,10 +15,10 @@ COLOURS: dict[Status, str] = {"passed": "bold green", "falls short": "bold red",
 NOTHING = "-"
 SPEED_LEGEND = """
 x: times the fps of the paper's way (25 steps, full window), of the cached
-   reference, of torch.compile. limit share: of the measured float32 matrix rate."""
+   reference, of torch.compile. limit share: of the measured matrix rate."""
 PARITY_LEGEND = """
-L1 largest difference of a logit, agreement; L2 equal tokens; L3 frames until one
-   differs; L4 largest difference in dB of how well held-out clips are played."""
+L1 largest difference of a logit, agreement; L2 equal tokens; L3 frames until
+   one differs; L4 largest difference in dB of play on held-out clips."""
 LEGEND = {False: SPEED_LEGEND, True: SPEED_LEGEND + PARITY_LEGEND}
 
 
