@@ -14,9 +14,8 @@ from pocketgenie.export.bundle import Bundle
 from pocketgenie.runtimes.reference import Forward, TorchBackend, reference_world
 from pocketgenie.runtimes.session import GraphSession
 
-
 HOT = ("play", "logits")
-"""What is compiled: the graph of every frame, and the one that L1 looks at. The others run once a start, eager."""
+"""What is compiled: the graph of every frame, and the one that L1 looks at. The others run eager."""
 
 
 def _compile(name: str, module: torch.nn.Module) -> Forward:
