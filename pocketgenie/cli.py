@@ -18,6 +18,9 @@ from rich.table import Table
 from pocketgenie import __version__
 from pocketgenie.errors import UserError
 
+TRAIN_EXTRA = {"accelerate", "av", "tensorboard"}
+"""What is in the extra `train` and not in `export`."""
+
 app = typer.Typer(
     name="pocketgenie",
     help="Carry a trained Genie world to ONNX, check that it still plays the same world, and play it.",
@@ -149,6 +152,8 @@ def train(
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Train one part of a world from unlabelled video. Also runs under `accelerate launch -m pocketgenie`."""
+    from accelerate import PartialState
+
     from pocketgenie.genie.config import load_config
     from pocketgenie.training.loop import TrainOptions
     from pocketgenie.training.train import train as run
@@ -162,7 +167,10 @@ def train(
         save_every=save_every,
         seed=seed,
     )
-    run(part, load_config(config), clips, out, options)
+    try:
+        run(part, load_config(config), clips, out, options)
+    finally:
+        PartialState().destroy_process_group()  # its threads must not outlive the interpreter
 
 
 @app.command()
@@ -221,6 +229,7 @@ def check(
     ] = None,
     json_out: Json = None,
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Of each roll-out of L3.")] = 64,
+    min_fps: Annotated[float, typer.Option(min=0, help="Fall short below so many frames a second.")] = 0,
     report: Annotated[
         bool, typer.Option(help="Put parity.json, bench.json and the report into the bundle.")
     ] = True,
@@ -240,7 +249,7 @@ def check(
         def tell(what: str) -> None:
             progress.update(task, description=what)
 
-        document, shown = run(bundle, runtime or (), Options(frames=frames), tell)
+        document, shown = run(bundle, runtime or (), Options(frames=frames, min_fps=min_fps), tell)
         if report:
             tell("writing the report")
             publish(bundle, document, shown)
@@ -305,15 +314,21 @@ def main() -> None:
     """Entry point: runs the app, turns what a user can cause into one line and exit code 2."""
     try:
         app()
-    except UserError as error:
-        message = str(error)
-    except OSError as error:  # a full disk, a folder that may not be written
-        message = f"{error.strerror or error}: {error.filename or 'while writing'}"
-    except KeyboardInterrupt:
-        message = "interrupted; nothing half-written was left"
-    else:
-        return
-    if os.environ.get("POCKETGENIE_DEBUG"):
-        errors.print_exception()
-    errors.print(f"[bold red]error:[/] {escape(message)}", markup=True, highlight=False, soft_wrap=True)
-    sys.exit(2)
+    except (UserError, OSError, ModuleNotFoundError, KeyboardInterrupt) as error:
+        if os.environ.get("POCKETGENIE_DEBUG"):
+            errors.print_exception()
+        line = f"[bold red]error:[/] {escape(_in_words(error))}"
+        errors.print(line, markup=True, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def _in_words(error: BaseException) -> str:
+    """What is wrong, on one line."""
+    if isinstance(error, ModuleNotFoundError):
+        extra = "train" if error.name in TRAIN_EXTRA else "export"
+        return f"{error.name} is not installed; this needs an extra: pip install 'pocketgenie[{extra}]'"
+    if isinstance(error, OSError):  # a full disk, a folder that may not be written
+        return f"{error.strerror or error}: {error.filename or 'while writing'}"
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; nothing half-written was left"
+    return str(error)

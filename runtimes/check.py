@@ -44,6 +44,8 @@ class Options:
     clips: int = 32
     """At most so many held-out clips, evenly over those of the bundle."""
     seed: int = 0
+    min_fps: float = 0.0
+    """A runtime whose verdict counts falls short below it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +114,11 @@ def check(
     rows = []
     for fast in speed.runtimes:
         right = tried.get(fast.name) or _not_run(fast)
-        reasons = tuple(dict.fromkeys(right.reasons + fast.reasons))
-        rows.append(RuntimeRow(**{**dict(fast), **dict(right), "reasons": reasons}))
+        reasons, status = tuple(dict.fromkeys(right.reasons + fast.reasons)), right.status
+        if fast.name in entrants.wanted and fast.fps and fast.fps.median < options.min_fps:
+            reasons += (f"throughput: {fast.fps.median:.1f} fps is below {options.min_fps:g}",)
+            status = "falls short"
+        rows.append(RuntimeRow(**{**dict(fast), **dict(right), "reasons": reasons, "status": status}))
     return CheckDocument(**{**dict(speed), "runtimes": tuple(rows)}), shown
 
 

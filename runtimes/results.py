@@ -181,6 +181,8 @@ class Settings(Result):
     frames_per_round: int
     clips: int
     seed: int
+    min_fps: float
+    """The floor that was asked for; 0 for none."""
 
 
 class Header(Result):

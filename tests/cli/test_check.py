@@ -47,9 +47,10 @@ def test_a_sound_bundle_passes_and_gets_its_report(bundle, tmp_path):
 def test_another_world_falls_short_and_no_report_leaves_the_bundle_alone(faulty_bundle, tmp_path):
     bundle = shutil.copytree(faulty_bundle, tmp_path / "tiny")
     before = (bundle / "manifest.json").read_bytes()
-    ran = run("check", bundle, "--runtime", "ort-cpu", "--frames", 8, "--no-report")
+    ran = run("check", bundle, "--runtime", "ort-cpu", "--frames", 8, "--no-report", "--min-fps", 1e9)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "falls short" in ran.stdout and "L1 pass: max abs" in ran.stdout
+    assert "fps is below 1e+09" in " ".join(ran.stdout.split())
     assert (bundle / "manifest.json").read_bytes() == before and not (bundle / "parity.json").exists()
 
 

@@ -115,7 +115,14 @@ def check(*rows):
         ),
         versions={"onnxruntime": "1.32.0"},
         settings=Settings(
-            runtimes=("ort-cpu",), frames=64, rollouts=4, rounds=2, frames_per_round=32, clips=8, seed=0
+            runtimes=("ort-cpu",),
+            frames=64,
+            rollouts=4,
+            rounds=2,
+            frames_per_round=32,
+            clips=8,
+            seed=0,
+            min_fps=0,
         ),
         reference=ReferenceSpeed(fps_paper_way=0.48, fps_cached=21.3),
         gflop_per_frame=0.9,

@@ -50,7 +50,7 @@ def document(wanted=("ort-cpu",), **status):
         machine=machine.describe(),
         versions=machine.versions(),
         settings=Settings(
-            runtimes=wanted, frames=64, rollouts=4, rounds=7, frames_per_round=32, clips=32, seed=0
+            runtimes=wanted, frames=64, rollouts=4, rounds=7, frames_per_round=32, clips=32, seed=0, min_fps=0
         ),
         reference=ReferenceSpeed(fps_paper_way=1.0, fps_cached=50.0),
         gflop_per_frame=1.0,

@@ -334,6 +334,7 @@ for _ in range(400):
 everyone = accelerator.gather(vq.vectors.detach()[None])
 assert accelerator.num_processes == 2 and everyone[:, 1:].abs().max() < 10
 assert torch.equal(everyone[0], everyone[1]), "the processes revived different codes"
+accelerator.end_training()
 """
 
 
