@@ -30,7 +30,7 @@ STAGE_FRAMES = 50
 PLAY_THE_CHECKPOINT = ("reference", "compiled")
 """Runtimes of a bundle's reference/, at float32; the others play the exported graphs."""
 
-WARM_UP = 2  # frames that begin a turn: the caches hold another runtime's weights
+WARM_UP = 8  # frames that begin a turn: the first six or so after another runtime's turn are slower
 
 
 def play_turn(step: Callable[[int], Any], actions: int, frames: int, seconds: float) -> list[float]:
