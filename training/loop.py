@@ -109,6 +109,21 @@ def fit(
     title: str,
 ) -> None:
     """Train `loss` (of training.losses) for `options.steps` steps; `folder` keeps state, metrics and logs."""
+    try:
+        _fit(accelerator, loss, batch, options, folder, on_save, title)
+    finally:
+        accelerator.free_memory()  # or its wrapped models outlive the process group and crash the exit
+
+
+def _fit(
+    accelerator: Accelerator,
+    loss: nn.Module,
+    batch: Batch,
+    options: TrainOptions,
+    folder: Path,
+    on_save: Callable[[nn.Module], None],
+    title: str,
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     optimizers = make_optimizers(loss, options)
     base = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
