@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pocketgenie.genie.spec import Frozen, TensorSpec, WorldSpec
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 MANIFEST = "manifest.json"
 UNSEALED = "0" * 64
 Target = Literal["onnx", "tensorrt", "web", "openvino"]
@@ -46,6 +46,29 @@ class GraphEntry(Frozen):
     outputs: tuple[TensorSpec, ...]
 
 
+class Engine(Frozen):
+    """One graph, built for a card."""
+
+    file: RelativePath
+    build_seconds: float = Field(ge=0)
+
+
+class Engines(Frozen):
+    """TensorRT engines, built from the bundle's ONNX graphs; what the plain engine files do not say."""
+
+    flavor: Literal["rtx", "standard"]
+    """TensorRT for RTX, or the datacentre's TensorRT."""
+    library: str
+    """Name and version of what built them, like "tensorrt-rtx 1.7.1.116"; no other version loads them."""
+    cards: tuple[str, ...]
+    """By the names of export/cards.py: rtx30, rtx40, ..."""
+    capabilities: tuple[str, ...]
+    """CUDA compute capabilities of these cards, like "8.9"; empty for `portable`."""
+    graphs: dict[str, Engine]
+    runtime_cache: str = ".runtime-cache"
+    """What the library compiles at the first start is kept in the folder BUNDLE + this, beside the bundle."""
+
+
 class FileEntry(Frozen):
     """What a file must be, to the byte."""
 
@@ -63,6 +86,7 @@ class Draft(Frozen):
     """How it was made: steps, opset, passes."""
     graphs: dict[str, GraphEntry]
     """By the names of the world contract: encode, observe, step, decode, play, ..."""
+    engines: Engines | None = None
     gallery: tuple[RelativePath, ...] = ()
     """Pictures to start from, PNG."""
     reference: RelativePath | None = None
@@ -78,7 +102,7 @@ class Draft(Frozen):
 class Manifest(Draft):
     """manifest.json"""
 
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     created: UtcTime
     files: dict[RelativePath, FileEntry]
     """Every file of the bundle but manifest.json itself."""
@@ -90,6 +114,8 @@ class Manifest(Draft):
         named = [*self.gallery, *([self.clips] if self.clips else [])]
         for graph in self.graphs.values():
             named += [graph.file, *graph.data]
+        if self.engines:
+            named += [engine.file for engine in self.engines.graphs.values()]
         if missing := sorted(set(named) - self.files.keys()):
             raise ValueError(f"{missing[0]} is used but not among the files")
         if self.reference and not any(path.startswith(f"{self.reference}/") for path in self.files):
@@ -99,5 +125,6 @@ class Manifest(Draft):
         return self
 
     def graph_files(self, *names: str) -> set[str]:
-        """Every file that running these graphs reads. KeyError for a graph the bundle does not have."""
-        return {path for name in names for path in (self.graphs[name].file, *self.graphs[name].data)}
+        """Every file that running these graphs may read. KeyError for a graph the bundle does not have."""
+        files = {path for name in names for path in (self.graphs[name].file, *self.graphs[name].data)}
+        return files | ({self.engines.graphs[name].file for name in names} if self.engines else set())

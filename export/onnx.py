@@ -26,16 +26,21 @@ ALIGNMENT = 4096
 """So that runtimes can map the weights instead of copying them."""
 
 
-def export_graphs(graphs: dict[str, GraphDef], folder: Path, report: Callable[[str], None]) -> dict[str, str]:
+def export_graphs(
+    graphs: dict[str, GraphDef],
+    folder: Path,
+    report: Callable[[str], None],
+    convert: Callable[[str, onnx.ModelProto], onnx.ModelProto] = lambda name, model: model,
+) -> dict[str, str]:
     """Write NAME.onnx for every graph and one weights file into `folder` -> {graph: file name}.
 
-    `report` is called with each graph's name before it is exported.
+    `report` is called with each graph's name before it is exported; `convert` may change its precision.
     """
     files: dict[str, str] = {}
     with WeightsFile(folder / WEIGHTS) as weights:
         for name, graph in graphs.items():
             report(name)
-            model = to_onnx(graph)
+            model = convert(name, to_onnx(graph))
             weights.take(model)
             files[name] = f"{name}.onnx"
             (folder / files[name]).write_bytes(model.SerializeToString(deterministic=True))

@@ -35,6 +35,7 @@ class MemorySpec(Frozen):
 
     slots: int = Field(gt=0)
     entry: tuple[int, ...]
+    dtype: Literal["float32", "float16"] = "float32"
     prefix: str = ""
     """Put before the tensor names `memory`, `ages`, `filled` and `entry`: "", "encoder_" or "decoder_"."""
 
@@ -43,7 +44,7 @@ class MemorySpec(Frozen):
         return (
             TensorSpec(
                 name=f"{self.prefix}memory",
-                dtype="float32",
+                dtype=self.dtype,
                 shape=(self.slots, *self.entry),
                 meaning="keys and values of the last frames, slot first",
             ),
@@ -65,7 +66,7 @@ class MemorySpec(Frozen):
         """The new frame's entry, which the runtime writes into the oldest slot."""
         return TensorSpec(
             name=f"{self.prefix}entry",
-            dtype="float32",
+            dtype=self.dtype,
             shape=self.entry,
             meaning="this frame's keys and values",
         )

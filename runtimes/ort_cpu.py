@@ -9,11 +9,9 @@ import onnxruntime as ort
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle
+from pocketgenie.genie.spec import MemorySpec
 from pocketgenie.runtimes.machine import cores
 from pocketgenie.runtimes.session import Array, GraphSession
-
-NUMPY_DTYPES = {"uint8": np.uint8, "int32": np.int32, "float32": np.float32, "float16": np.float16}
-
 
 IDENTITY = (
     b'\x08\t\x12\x00:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
@@ -29,6 +27,9 @@ class OrtBackend:
         self.bundle, self.providers = bundle, providers
         self.threads = threads or cores()
         self.bound: dict[str, _BoundGraph] = {}
+
+    def memory(self, spec: MemorySpec) -> Array:
+        return np.zeros((spec.slots, *spec.entry), spec.dtype)
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if graph not in self.bound:
@@ -52,7 +53,7 @@ class _BoundGraph:
         self.binding = self.session.io_binding()
         self.addresses: dict[str, int] = {}
         self.inputs: dict[str, Array] = {}
-        self.outputs = {spec.name: np.zeros(spec.shape, NUMPY_DTYPES[spec.dtype]) for spec in entry.outputs}
+        self.outputs = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in entry.outputs}
         for name, array in self.outputs.items():
             self.binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from pocketgenie.genie.contract import GraphDef, World
 from pocketgenie.genie.graphs import load_world
 from pocketgenie.genie.noise import draw_noise
 from pocketgenie.genie.sampler import Sampler
+from pocketgenie.genie.spec import MemorySpec
 from pocketgenie.runtimes.session import Array, GraphSession
 
 Forward = Callable[..., tuple[Tensor, ...]]
@@ -28,6 +30,9 @@ class TorchBackend:
     ) -> None:
         self.graphs = graphs
         self.forwards = {name: wrap(name, graph.module) for name, graph in graphs.items()}
+
+    def memory(self, spec: MemorySpec) -> Array:
+        return np.zeros((spec.slots, *spec.entry), spec.dtype)
 
     @torch.inference_mode()
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
-from numpy.typing import NDArray
 
 from pocketgenie.genie.spec import MemorySpec
 
 
+class SlotArray(Protocol):
+    """Where a ring's entries lie: [W, *entry], in host memory or on a device."""
+
+    def __setitem__(self, slot: int, entry: Any, /) -> None:
+        """Write one frame's entry into its slot: one contiguous copy."""
+        ...
+
+
 class Ring:
-    """One memory on the host: `memory` float32 [W, *entry], `ages` int32 [W], `filled` int32 [1].
+    """`memory` [W, *entry] where the runtime computes; on the host `ages` int32 [W] and `filled` int32 [1].
 
     The arrays keep their addresses for life, so a runtime can bind them once.
     """
 
-    def __init__(self, spec: MemorySpec) -> None:
-        self.spec = spec
-        self.memory = np.zeros((spec.slots, *spec.entry), np.float32)
+    def __init__(self, spec: MemorySpec, memory: SlotArray) -> None:
+        self.spec, self.memory = spec, memory
         self.ages = np.zeros(spec.slots, np.int32)
         self.filled = np.zeros(1, np.int32)
         self.reset()
@@ -31,8 +39,8 @@ class Ring:
         """The slot that the next entry goes to: the oldest."""
         return int(self.ages.argmax())
 
-    def push(self, entry: NDArray[np.float32]) -> None:
-        """Write the new frame's entry over the oldest one: one contiguous copy."""
+    def push(self, entry: Any) -> None:
+        """Write the new frame's entry over the oldest one."""
         slot = self.slot
         self.memory[slot] = entry
         self.advance(slot)
@@ -43,7 +51,7 @@ class Ring:
         self.ages[slot] = 1
         self.filled[0] = min(self.filled[0] + 1, self.spec.slots)
 
-    def inputs(self) -> dict[str, NDArray[np.float32] | NDArray[np.int32]]:
+    def inputs(self) -> dict[str, Any]:
         """The ring as a graph's inputs, by name."""
         prefix = self.spec.prefix
         return {f"{prefix}memory": self.memory, f"{prefix}ages": self.ages, f"{prefix}filled": self.filled}

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketgenie.genie.spec import MemoryName, WorldSpec
-from pocketgenie.runtimes.ring import Ring
+from pocketgenie.genie.spec import MemoryName, MemorySpec, WorldSpec
+from pocketgenie.runtimes.ring import Ring, SlotArray
 
 Array = NDArray[Any]
 
@@ -17,8 +17,16 @@ Array = NDArray[Any]
 class Backend(Protocol):
     """Runs the graphs of a bundle."""
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Named outputs; they may be overwritten by the next run of the same graph."""
+    def memory(self, spec: MemorySpec) -> SlotArray:
+        """Zeroed memory [W, *entry] for one ring, where this backend computes."""
+        ...
+
+    def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Named outputs; they may be overwritten by the next run of the same graph.
+
+        Host arrays in and out, but for each ring's memory, which is what `memory` gave, and for the entries,
+        which are whatever that memory takes into a slot.
+        """
         ...
 
     def close(self) -> None: ...
@@ -61,20 +69,22 @@ class Session(Protocol):
 
 
 class GraphSession:
-    """A Session over any backend that runs the contract's graphs; the rings live in host memory."""
+    """A Session over any backend that runs the contract's graphs."""
 
     def __init__(self, spec: WorldSpec, backend: Backend) -> None:
         self.spec = spec
         self.backend = backend
-        self.rings: dict[MemoryName, Ring] = {name: Ring(memory) for name, memory in spec.memories.items()}
+        self.rings: dict[MemoryName, Ring] = {
+            name: Ring(memory, backend.memory(memory)) for name, memory in spec.memories.items()
+        }
 
-    def _run(self, graph: str, inputs: dict[str, Array], *memories: MemoryName) -> dict[str, Array]:
+    def _run(self, graph: str, inputs: dict[str, Any], *memories: MemoryName) -> dict[str, Any]:
         for name in memories:
             if name in self.rings:
                 inputs |= self.rings[name].inputs()
         return self.backend.run(graph, inputs)
 
-    def _push(self, outputs: dict[str, Array], *memories: MemoryName) -> None:
+    def _push(self, outputs: dict[str, Any], *memories: MemoryName) -> None:
         for name in memories:
             if name in self.rings:
                 ring = self.rings[name]
@@ -87,7 +97,8 @@ class GraphSession:
     def encode(self, frame: Array) -> Array:
         outputs = self._run("encode", {"frame": np.ascontiguousarray(frame)}, "encoder")
         self._push(outputs, "encoder")
-        return outputs["tokens"].copy()
+        tokens: Array = outputs["tokens"].copy()
+        return tokens
 
     def observe(self, tokens: Array, action: int) -> None:
         inputs = {"tokens": tokens.astype(np.int32), "action": np.array([action], np.int32)}
@@ -102,11 +113,13 @@ class GraphSession:
         return outputs["tokens"].copy(), outputs["frame"].copy()
 
     def decode(self, tokens: Array) -> Array:
-        return self._run("decode", {"tokens": tokens.astype(np.int32)}, "decoder")["frame"].copy()
+        frame: Array = self._run("decode", {"tokens": tokens.astype(np.int32)}, "decoder")["frame"].copy()
+        return frame
 
     def logits(self, tokens: Array, action: int) -> Array:
         inputs = {"tokens": tokens.astype(np.int32), "action": np.array([action], np.int32)}
-        return self._run("logits", inputs, "dynamics")["logits"].copy()
+        logits: Array = self._run("logits", inputs, "dynamics")["logits"].copy()
+        return logits
 
     def infer_action(self, frames: Array) -> tuple[int, Array]:
         outputs = self._run("infer_action", {"frames": np.ascontiguousarray(frames)})

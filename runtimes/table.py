@@ -1,10 +1,11 @@
-"""Every runtime is one row and one module with `load(bundle) -> Session`; SDKs are imported there."""
+"""Every runtime is one row, and in one module a loader, bundle -> Session; SDKs are imported there."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle, load_bundle
@@ -22,6 +23,9 @@ class Runtime:
     """The command that makes it work where something is missing."""
     targets: tuple[str, ...]
     """Bundles it can play."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    loader: str = "load"
+    """Function of the module."""
 
 
 RUNTIMES: dict[str, Runtime] = {
@@ -66,7 +70,7 @@ def load_session(bundle: Path | Bundle, runtime: str) -> Session:
             f"{runtime} plays no {opened.manifest.target} bundles; export one with --target {row.targets[0]}"
         )
     try:
-        session: Session = import_module(row.module).load(opened)
+        session: Session = getattr(import_module(row.module), row.loader)(opened)
     except ImportError as error:
         raise UserError(f"{runtime} needs {error.name}, which is not installed; {row.mend}") from None
     return session

@@ -92,7 +92,7 @@ def test_any_other_path_is_refused(path: str):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"schema_version": 2}, "newer pocketgenie (schema 2); update"),
+        ({"schema_version": 3}, "newer pocketgenie (schema 3); update"),
         ({"schema_version": 10**400}, "newer pocketgenie (schema 1000"),
         ({"schema_version": 0}, "schema_version"),
         ({"schema_version": "1"}, "schema_version"),

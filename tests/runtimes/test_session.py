@@ -20,15 +20,15 @@ FRAMES = 20  # more than 4 x W
 
 
 def test_a_ring_keeps_the_last_entries_with_their_ages():
-    ring = Ring(MemorySpec(slots=3, entry=(2,)))
-    address = ring.memory.ctypes.data
+    memory = np.zeros((3, 2), np.float32)
+    ring = Ring(MemorySpec(slots=3, entry=(2,)), memory)
     for frame in range(1, 9):
         ring.push(np.full(2, frame, np.float32))
         assert ring.filled[0] == min(frame, 3)
-        held = {int(age): ring.memory[slot, 0] for slot, age in enumerate(ring.ages) if age <= ring.filled[0]}
+        held = {int(age): memory[slot, 0] for slot, age in enumerate(ring.ages) if age <= ring.filled[0]}
         assert held == {age: frame + 1 - age for age in range(1, min(frame, 3) + 1)}
     ring.reset()
-    assert ring.filled[0] == 0 and ring.memory.ctypes.data == address
+    assert ring.filled[0] == 0 and ring.inputs()["memory"] is memory
 
 
 @pytest.fixture(scope="module")
