@@ -98,7 +98,8 @@ class InferAction(nn.Module):
         self.lam = lam
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        action, distances = self.lam.infer(frames.unsqueeze(0))
+        # float first, same values: TensorRT takes uint8 at a graph's edge only
+        action, distances = self.lam.infer(frames.float().unsqueeze(0))
         return action.int(), distances[0]
 
 

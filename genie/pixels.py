@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def to_float(frames_HWC: Tensor) -> Tensor:
-    """uint8 [..., H, W, 3] in [0, 255] -> float32 in [-1, 1]"""
+    """uint8 (or floats of the same values) [..., H, W, 3] in [0, 255] -> float32 in [-1, 1]"""
     return frames_HWC.float() / 127.5 - 1
 
 
