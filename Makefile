@@ -5,7 +5,8 @@ PYTHON     ?= python3
 VENV       ?= .venv
 CHECKPOINT ?= assets/coinrun
 TARGET     ?= onnx
-PRECISION  ?= fp32
+PRECISION  ?= $(if $(filter tensorrt,$(TARGET)),fp16,fp32)
+CARDS      ?= rtx30,rtx40,rtx50
 BUNDLE     ?= dist/$(notdir $(CHECKPOINT:/=))-$(TARGET)-$(PRECISION)
 REPORT     ?= $(BUNDLE).check.json
 CONFIG     ?= coinrun
@@ -13,28 +14,32 @@ WORLD      ?= runs/$(basename $(notdir $(CONFIG)))
 
 GENIE := $(VENV)/bin/pocketgenie
 READY := $(VENV)/.installed-
+comma := ,
+EXTRAS := export$(if $(filter tensorrt,$(TARGET)),$(comma)tensorrt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help export check bench play train test lint clean
+.PHONY: help export check bench play train gpu-check test lint clean
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  CHECKPOINT=$(CHECKPOINT) TARGET=$(TARGET) PRECISION=$(PRECISION) BUNDLE=$(BUNDLE)"
+	@echo "  CHECKPOINT=$(CHECKPOINT) TARGET=$(TARGET) PRECISION=$(PRECISION) CARDS=$(CARDS)"
+	@echo "  BUNDLE=$(BUNDLE)"
 	@echo "  CONFIG=$(CONFIG) CLIPS=$(CLIPS) WORLD=$(WORLD)"
 
-export: $(READY)export  ## export the world to BUNDLE, prove it against the reference, print the table
-	$(GENIE) export $(CHECKPOINT) --target $(TARGET) --precision $(PRECISION) -o $(BUNDLE)
+MAKE_BUNDLE = $(GENIE) export $(CHECKPOINT) --target $(TARGET) --precision $(PRECISION) --cards $(CARDS) -o $(BUNDLE)
+
+export: $(READY)$(EXTRAS)  ## export the world to BUNDLE (TARGET=onnx or tensorrt), prove it, print the table
+	$(MAKE_BUNDLE) --check --json $(REPORT)
+
+check: $(BUNDLE)/manifest.json $(READY)$(EXTRAS)  ## prove BUNDLE again; the figures go to REPORT (json)
 	$(GENIE) check $(BUNDLE) --json $(REPORT)
 
-check: $(BUNDLE)/manifest.json $(READY)export  ## prove BUNDLE again; the figures go to REPORT (json)
-	$(GENIE) check $(BUNDLE) --json $(REPORT)
-
-bench: $(BUNDLE)/manifest.json $(READY)export  ## frames per second of BUNDLE in every runtime that works here
+bench: $(BUNDLE)/manifest.json $(READY)$(EXTRAS)  ## frames per second of BUNDLE in every runtime that works here
 	$(GENIE) bench $(BUNDLE)
 
-play: $(BUNDLE)/manifest.json $(READY)export  ## play BUNDLE in this terminal
+play: $(BUNDLE)/manifest.json $(READY)$(EXTRAS)  ## play BUNDLE in this terminal
 	$(GENIE) play $(BUNDLE)
 
 # glibc gives large blocks back to the system at every step unless told otherwise: training took twice as long.
@@ -51,6 +56,10 @@ train: $(READY)train  ## train a world of CONFIG on CLIPS (an npz, or a folder o
 	$(GENIE) train lam       --config $(CONFIG) --clips $(WORLD)/train.npz -o $(WORLD) --steps 900 --batch 64
 	$(GENIE) train dynamics  --config $(CONFIG) --clips $(WORLD)/train.npz -o $(WORLD) --steps 1500 --batch 8
 
+# No .venv, no network: the python3 of a rented machine that has torch is enough.
+gpu-check:  ## measure every GPU runtime on this machine (ARGS="--device cpu --quick" tries it without a GPU)
+	$(PYTHON) scripts/gpu_check.py $(ARGS)
+
 test: $(READY)test  ## run the tests
 	$(VENV)/bin/python -m pytest -m "not gpu"
 
@@ -62,10 +71,10 @@ lint: $(READY)lint  ## ruff check, ruff format --check, mypy
 clean:  ## remove .venv, dist and caches
 	rm -rf $(VENV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(BUNDLE)/manifest.json: | $(READY)export
-	$(GENIE) export $(CHECKPOINT) --target $(TARGET) --precision $(PRECISION) -o $(BUNDLE)
+$(BUNDLE)/manifest.json: | $(READY)$(EXTRAS)
+	$(MAKE_BUNDLE)
 
-# One stamp per extra: `make test` twice installs once.
+# One stamp per set of extras: `make test` twice installs once.
 $(READY)%: pyproject.toml constraints.txt | $(VENV)/.created
 	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]"
 	@touch $@

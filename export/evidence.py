@@ -118,6 +118,27 @@ def not_run(check: CheckDocument) -> list[Section]:
     return [Section("What did not run or falls short", [table])] if rows else []
 
 
+def engines(manifest: Manifest) -> list[Section]:
+    """The TensorRT engines: for which cards, how large, how long they took to build."""
+    if (built := manifest.engines) is None:
+        return []
+    sizes = {name: manifest.files[engine.file].size for name, engine in built.graphs.items()}
+    rows = [
+        [f"`{engine.file}`", _size(sizes[name]), f"{engine.build_seconds:.1f} s"]
+        for name, engine in sorted(built.graphs.items(), key=lambda item: -sizes[item[0]])
+    ]
+    seconds = sum(engine.build_seconds for engine in built.graphs.values())
+    rows.append(["all", _size(sum(sizes.values())), f"{seconds:.1f} s"])
+    cards = ", ".join(built.cards)
+    if built.capabilities:
+        cards += f" (compute capability {', '.join(built.capabilities)})"
+    told = (
+        f"Built by {built.library} for {cards}; every file holds the code for all of them. "
+        "They load in this version of the library; for another, export again."
+    )
+    return [Section("The engines", [Text(told), Table(("engine", "size", "build time"), rows)])]
+
+
 def files(manifest: Manifest) -> Section:
     """Every file, the largest first."""
     ordered = sorted(manifest.files.items(), key=lambda item: (-item[1].size, item[0]))

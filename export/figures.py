@@ -33,7 +33,9 @@ def headline(manifest: Manifest, check: CheckDocument | None, not_checked: str) 
         case "falls short":
             return f"{name} on {row.name} falls short of the reference", f"{reason}.", row.status
         case "not run":
-            return f"{name} as {made}: not proven on {row.name}", f"Not run: {reason}.", row.status
+            how = "built, not run" if manifest.engines else f"not proven on {row.name}"
+            why = reason.removeprefix("built, not run: ")
+            return f"{name} as {made}: {how}", f"Not run: {why}.", row.status
 
 
 def _same_world(row: RuntimeRow) -> str:

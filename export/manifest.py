@@ -15,6 +15,7 @@ MANIFEST = "manifest.json"
 UNSEALED = "0" * 64
 Target = Literal["onnx", "tensorrt", "web", "openvino"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
+Flavor = Literal["rtx", "standard"]
 
 
 def _relative(path: str) -> str:
@@ -56,7 +57,7 @@ class Engine(Frozen):
 class Engines(Frozen):
     """TensorRT engines, built from the bundle's ONNX graphs; what the plain engine files do not say."""
 
-    flavor: Literal["rtx", "standard"]
+    flavor: Flavor
     """TensorRT for RTX, or the datacentre's TensorRT."""
     library: str
     """Name and version of what built them, like "tensorrt-rtx 1.7.1.116"; no other version loads them."""

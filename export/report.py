@@ -40,6 +40,8 @@ HOLD = 12  # frames that the last picture of a film stands still
 class Rollout:
     """The same actions and noise from the same picture, played twice."""
 
+    runtime: str
+    """Where the target was played."""
     reference: Frames
     """uint8 [1 + T, H, W, 3], the start first"""
     target: Frames
@@ -90,22 +92,22 @@ def _sections(data: ReportData) -> list[Section]:
     if check and row and row.fps:
         sections.append(Section("How fast", [figures.tiles(check, row)]))
     if data.rollout:
-        target = row.name if row else data.manifest.target
-        sections.append(_rollout(data.rollout, target, data.manifest.spec.fps))
+        sections.append(_rollout(data.rollout, data.manifest.spec.fps))
     if data.each_action is not None:
         sections.append(_each_action(data.each_action, data.manifest.spec.fps))
     if check:
         sections.append(Section("Speed", figures.speed(check, data.stages_ms)))
         sections += [*evidence.parity(check), *evidence.not_run(check)]
+    sections += evidence.engines(data.manifest)
     made: list[Block] = [Code("\n".join(data.commands))] if data.commands else []
     sections.append(Section("How it was made", [*made, evidence.facts(data.manifest, check)]))
     return [*sections, evidence.files(data.manifest), evidence.meaning()]
 
 
-def _rollout(rollout: Rollout, target: str, fps: float) -> Section:
+def _rollout(rollout: Rollout, fps: float) -> Section:
     notes = ["start", *(f"frame {t}   action {action + 1}" for t, action in enumerate(rollout.actions, 1))]
     scale = _scale(rollout.target, 256)
-    names = "reference", target
+    names = "reference", rollout.runtime
     film = side_by_side(list(rollout.reference), list(rollout.target), names, notes, scale, AMPLIFY)
     gif = Image("rollout.gif", _film(film, fps), "reference, target and their difference")
 
@@ -119,7 +121,7 @@ def _rollout(rollout: Rollout, target: str, fps: float) -> Section:
     if first is not None:
         same = f"The first token that differs is in frame {first}."
     told = (
-        f"Left the PyTorch reference, then `{target}`, then how far they are apart, {AMPLIFY} times "
+        f"Left the PyTorch reference, then `{rollout.runtime}`, then how far they are apart, {AMPLIFY} times "
         f"amplified: black is no difference. Same picture, same actions, same noise. **{same}**"
     )
     likeness = curve(rollout.psnr_db(), 100, "PSNR per frame")

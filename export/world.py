@@ -11,15 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import onnx
 from PIL import Image, UnidentifiedImageError
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import seal, staged
-from pocketgenie.export.manifest import Draft, GraphEntry, Manifest
+from pocketgenie.export.manifest import Draft, Flavor, GraphEntry, Manifest, Precision, Target
 from pocketgenie.export.onnx import OPSET, WEIGHTS, export_graphs
 from pocketgenie.genie.contract import GraphDef
 from pocketgenie.genie.graphs import load_world
-from pocketgenie.genie.spec import WorldSpec
+from pocketgenie.genie.spec import TensorSpec, WorldSpec
 from pocketgenie.training.data import load_clips
 
 CHECKPOINT_FILES = ("world.json", "tokenizer.safetensors", "lam.safetensors", "dynamics.safetensors")
@@ -30,6 +31,11 @@ LIBRARIES = ("torch", "onnx", "onnxscript", "numpy")
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
+    target: Target = "onnx"
+    precision: Precision = "fp32"
+    cards: str = "rtx30,rtx40,rtx50"
+    """For the target tensorrt: names of export/cards.py."""
+    flavor: Flavor = "rtx"
     clips: Path | None = None
     """Held-out clips for `check`; the checkpoint's own clips.npz otherwise."""
     reference: bool = True
@@ -40,9 +46,18 @@ class ExportOptions:
 def export_checkpoint(
     checkpoint: Path, destination: Path, options: ExportOptions, report: Callable[[str], None]
 ) -> Manifest:
-    """Export a checkpoint folder to an ONNX bundle at `destination`, whole or not. Raises UserError."""
+    """Export a checkpoint folder to a bundle at `destination`, whole or not. Raises UserError.
+
+    `report` is told what is being done.
+    """
+    cards = ()
+    if options.target == "tensorrt":
+        from pocketgenie.export.cards import parse_cards
+        from pocketgenie.export.tensorrt import build_engines
+
+        cards = parse_cards(options.cards)
     world = load_world(checkpoint)
-    needed = 3 * sum((checkpoint / name).stat().st_size for name in CHECKPOINT_FILES)
+    needed = (6 if cards else 3) * sum((checkpoint / name).stat().st_size for name in CHECKPOINT_FILES)
     with staged(destination, needed=needed) as folder:
         clips = _copy_clips(checkpoint, folder, world.spec, options) if options.reference else None
         gallery = _copy_gallery(checkpoint, folder, world.spec, clips)
@@ -51,14 +66,25 @@ def export_checkpoint(
             for name in CHECKPOINT_FILES:
                 shutil.copyfile(checkpoint / name, folder / "reference" / name)
         graphs = world.graphs()
-        files = export_graphs(graphs, folder, report)
-        report("hashes")
+        convert, how = (lambda name, model: model), {}
+        if options.precision != "fp32":
+            from pocketgenie.quantize.recipe import precision_pass
+
+            convert, how = precision_pass(options.precision, world, clips)
+        files = export_graphs(graphs, folder, lambda name: report(f"exporting {name}"), convert)
+        entries = {name: _entry(graphs[name], folder, file) for name, file in files.items()}
+        engines = None
+        if options.target == "tensorrt":
+            engines = build_engines(folder, files, cards, options.flavor, report)
+        report("hashing the files")
+        recipe = {"opset": str(OPSET), "steps": str(world.spec.steps), "order": world.spec.order}
         draft = Draft(
-            spec=world.spec,
-            target="onnx",
-            precision="fp32",
-            recipe={"opset": str(OPSET), "steps": str(world.spec.steps), "order": world.spec.order},
-            graphs={name: _entry(graphs[name], file) for name, file in files.items()},
+            spec=_as_played(world.spec, entries),
+            target=options.target,
+            precision=options.precision,
+            recipe=recipe | how,
+            graphs=entries,
+            engines=engines,
             gallery=gallery,
             reference="reference" if options.reference else None,
             clips="clips.npz" if clips is not None else None,
@@ -78,8 +104,28 @@ def checkpoint_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _entry(graph: GraphDef, file: str) -> GraphEntry:
-    return GraphEntry(file=file, data=(WEIGHTS,), inputs=graph.inputs, outputs=graph.outputs)
+def _entry(graph: GraphDef, folder: Path, file: str) -> GraphEntry:
+    """A graph with the types that its file has: a precision pass may have changed those of the memories."""
+    written = onnx.load(folder / file, load_external_data=False).graph
+    types = {
+        value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
+        for value in (*written.input, *written.output)
+    }
+
+    def typed(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec.model_validate({**dict(spec), "dtype": types[spec.name]}) for spec in specs)
+
+    return GraphEntry(file=file, data=(WEIGHTS,), inputs=typed(graph.inputs), outputs=typed(graph.outputs))
+
+
+def _as_played(spec: WorldSpec, entries: dict[str, GraphEntry]) -> WorldSpec:
+    """The world with the types that its memories have in the exported graphs."""
+    types = {tensor.name: tensor.dtype for entry in entries.values() for tensor in entry.inputs}
+    memories = {
+        name: memory.model_copy(update={"dtype": types[f"{memory.prefix}memory"]})
+        for name, memory in spec.memories.items()
+    }
+    return spec.model_copy(update={"memories": memories})
 
 
 def _copy_clips(

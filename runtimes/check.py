@@ -13,7 +13,6 @@ from pocketgenie.export.bundle import Bundle, load_bundle
 from pocketgenie.runtimes import machine
 from pocketgenie.runtimes.bounds import bounds_for, shortfalls
 from pocketgenie.runtimes.brought import facts, held_out_clips, start_picture
-from pocketgenie.runtimes.contestants import PLAY_THE_CHECKPOINT
 from pocketgenie.runtimes.doctor import examine
 from pocketgenie.runtimes.parity import Exam
 from pocketgenie.runtimes.publish import Shown, show
@@ -27,7 +26,7 @@ from pocketgenie.runtimes.results import (
     SpeedRow,
     Status,
 )
-from pocketgenie.runtimes.table import RUNTIMES
+from pocketgenie.runtimes.table import RUNTIMES, own_runtime
 from pocketgenie.runtimes.throughput import Contest, Report, count_gflop
 from pocketgenie.runtimes.worker import Worker, WorkerFailed
 
@@ -60,19 +59,27 @@ class Entrants:
 
 
 def choose(bundle: Bundle, asked: Sequence[str]) -> Entrants:
-    """The runtimes asked for, or all that fit the bundle. Raises UserError for one that does not fit."""
+    """The runtimes asked for, or all that fit the bundle. Raises UserError for one that does not fit.
+
+    Without a GPU, runtimes that need one take part only when asked for, or as the target's own.
+    """
     target = bundle.manifest.target
+    own = own_runtime(target)
     fit = [row.name for row in RUNTIMES.values() if target in row.targets and row.name != "reference"]
     for name in asked:
         if name not in fit:
             raise UserError(f"a {target} bundle is not measured in {name!r}; choose of: {', '.join(fit)}")
-    names = list(dict.fromkeys(asked)) or fit
+    gpu = machine.gpu() is not None
+    here = [name for name in fit if gpu or RUNTIMES[name].device == "cpu" or name == own]
+    names = list(dict.fromkeys(asked)) or sorted(here, key=lambda name: name != own)
     tried = {name: examine(RUNTIMES[name]) for name in names}
     missing = {name: f"{found.detail}; {found.mend}" for name, found in tried.items() if not found.works}
+    if bundle.manifest.engines and own in missing:
+        missing[own] = f"built, not run: {missing[own]}"
     run = [name for name in names if name not in missing]
     # By default a rival that cannot run here is listed, but spoils nothing: the bundle is not at fault.
-    of_graphs = [name for name in run if name not in PLAY_THE_CHECKPOINT]
-    return Entrants(run=run, missing=missing, wanted=list(asked) or of_graphs)
+    of_graphs = [name for name in run if RUNTIMES[name].plays == "graphs"]
+    return Entrants(run=run, missing=missing, wanted=list(asked) or list(dict.fromkeys((own, *of_graphs))))
 
 
 def check(
@@ -110,7 +117,8 @@ def check(
             if name in contest.workers
         }
         speed = _bench_document(bundle, entrants, contest, options)
-        shown = show(contest, entrants.wanted[0], exam, report) if entrants.wanted else Shown()
+        on_show = [name for name in entrants.wanted if name in contest.workers]
+        shown = show(contest, on_show[0], exam, report) if on_show else Shown()
     rows = []
     for fast in speed.runtimes:
         right = tried.get(fast.name) or _not_run(fast)
@@ -131,6 +139,15 @@ def bench(folder: Path, asked: Sequence[str], options: Options, report: Report) 
         contest.start(report)
         contest.run(options.rounds, options.frames_per_round, report)
         return _bench_document(bundle, entrants, contest, options)
+
+
+def only_lacks_a_card(document: CheckDocument) -> bool:
+    """Whether what was wanted passed but for runtimes that need an NVIDIA card, where there is none."""
+    rows = {row.name: row for row in document.runtimes}
+    wanted = [rows[name] for name in document.settings.runtimes]
+    lacking = [row for row in wanted if row.status == "not run" and RUNTIMES[row.name].device == "cuda"]
+    passed = [row for row in wanted if row.status == "passed"]
+    return machine.gpu() is None and bool(lacking) and len(lacking) + len(passed) == len(wanted)
 
 
 def examine_runtime(worker: Worker, precision: str, exam: Exam, report: Report) -> ParityRow:
@@ -172,7 +189,8 @@ def _not_run(row: SpeedRow) -> ParityRow:
 
 def _bench_document(bundle: Bundle, entrants: Entrants, contest: Contest, options: Options) -> BenchDocument:
     gflop, why_not = count_gflop(bundle)
-    rows = [contest.row(name, _precision(bundle, name), gflop) for name in entrants.run]
+    counted = {name: gflop if RUNTIMES[name].device == "cpu" else None for name in entrants.run}
+    rows = [contest.row(name, _precision(bundle, name), counted[name]) for name in entrants.run]
     if why_not:
         rows = [row.model_copy(update={"reasons": (*row.reasons, f"limit_share: {why_not}")}) for row in rows]
     rows += [
@@ -192,4 +210,4 @@ def _bench_document(bundle: Bundle, entrants: Entrants, contest: Contest, option
 
 
 def _precision(bundle: Bundle, runtime: str) -> str:
-    return "fp32" if runtime in PLAY_THE_CHECKPOINT else bundle.manifest.precision
+    return "fp32" if RUNTIMES[runtime].plays == "checkpoint" else bundle.manifest.precision

@@ -18,7 +18,7 @@ from pocketgenie.runtimes import artefact, ties
 from pocketgenie.runtimes.machine import cores, peak_memory_mb
 from pocketgenie.runtimes.player import Player
 from pocketgenie.runtimes.results import ArtefactFigures
-from pocketgenie.runtimes.table import load_session
+from pocketgenie.runtimes.table import RUNTIMES, load_session
 from pocketgenie.training.evaluation import evaluate, infer_actions
 
 Array = NDArray[Any]
@@ -26,9 +26,6 @@ History = tuple[Array, list[int]]
 """tokens int32 [T, S] and the action that led to each frame: what a session observes before it is asked."""
 
 STAGE_FRAMES = 50
-
-PLAY_THE_CHECKPOINT = ("reference", "compiled")
-"""Runtimes of a bundle's reference/, at float32; the others play the exported graphs."""
 
 WARM_UP = 8  # frames that begin a turn: the first six or so after another runtime's turn are slower
 
@@ -77,7 +74,7 @@ class Contestant:
 
     def inspect(self) -> ArtefactFigures:
         """L0. The artefact of a runtime without graphs is the checkpoint, checked when loaded."""
-        if self.runtime in PLAY_THE_CHECKPOINT:
+        if RUNTIMES[self.runtime].plays == "checkpoint":
             return ArtefactFigures(problems=(), operators={})
         return artefact.inspect(load_bundle(self.folder, only=()))
 

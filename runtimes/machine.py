@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
@@ -27,10 +28,26 @@ def cores() -> int:
     return min(physical, len(os.sched_getaffinity(0))) if sys.platform == "linux" else physical
 
 
+def gpu() -> str | None:
+    """The first NVIDIA card, as its driver names it; None without a driver or a card."""
+    try:
+        cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    errors = (
+        cuda.cuInit(0),
+        cuda.cuDeviceGet(ctypes.byref(device), 0),
+        cuda.cuDeviceGetName(name, 256, device),
+    )
+    return None if any(errors) else name.value.decode()
+
+
 def describe() -> Machine:
     """This machine, without its matrix rate."""
     return Machine(
         cpu=_cpu(),
+        gpu=gpu(),
         cores=cores(),
         memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",

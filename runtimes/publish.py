@@ -42,7 +42,13 @@ def show(contest: Contest, name: str, exam: Exam, report: Report) -> Shown:
         )
         parted = np.flatnonzero((tokens != own_tokens).any(-1))
         first = int(parted[0]) if len(parted) else None
-        rollout = Rollout(reference=frames, target=own_frames, actions=tuple(actions), first_difference=first)
+        rollout = Rollout(
+            runtime=name,
+            reference=frames,
+            target=own_frames,
+            actions=tuple(actions),
+            first_difference=first,
+        )
         held = worker.call("each_action", picture, HELD_FRAMES)
         return Shown(rollout=rollout, each_action=held, stages_ms=worker.call("stages"))
     except WorkerFailed:  # its rows say so; the report does without pictures

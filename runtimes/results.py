@@ -1,4 +1,4 @@
-"""What `check` and `bench` write: one JSON document, schema version 1. docs/check.md explains each figure.
+"""What `check` and `bench` write: one JSON document, schema version 2. docs/check.md explains each figure.
 
 `python -m pocketgenie.runtimes.results` prints the JSON schema (docs/check.schema.json).
 Whatever did not run is null, and `reasons` says why; infinite and undefined numbers do not occur.
@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 Status = Literal["passed", "falls short", "not run"]
 D = TypeVar("D", bound="Header")
 
@@ -121,7 +121,7 @@ class SpeedRow(Result):
     first_frame_ms: float | None = None
     """From the start of the process, imports and loading included, to the first frame's pixels."""
     limit_share: float | None = None
-    """Operations of the `play` graph / (median frame time x the machine's matrix rate), 0..1."""
+    """Operations of the `play` graph / (median frame time x the CPU's matrix rate), 0..1; null on a GPU."""
 
 
 class RuntimeRow(SpeedRow, ParityRow):
@@ -163,6 +163,8 @@ class MatrixRate(Result):
 
 class Machine(Result):
     cpu: str
+    gpu: str | None
+    """The first NVIDIA card; null without one."""
     cores: int
     """Cores that the workers use."""
     memory_gb: float
@@ -186,7 +188,7 @@ class Settings(Result):
 
 
 class Header(Result):
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[2] = SCHEMA
     created: str
     """ISO 8601, UTC"""
     bundle: BundleFacts

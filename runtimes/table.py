@@ -22,7 +22,9 @@ class Runtime:
     mend: str
     """The command that makes it work where something is missing."""
     targets: tuple[str, ...]
-    """Bundles it can play."""
+    """Bundles it can play; a target's own runtime is the first row that begins with it and plays graphs."""
+    plays: Literal["graphs", "checkpoint"] = "graphs"
+    """The bundle's exported graphs, or the float32 checkpoint in its reference/."""
     device: Literal["cpu", "cuda"] = "cpu"
     loader: str = "load"
     """Function of the module."""
@@ -37,7 +39,8 @@ RUNTIMES: dict[str, Runtime] = {
             description="PyTorch, eager, float32, streaming memory: what all else is measured against",
             needs=("torch", "safetensors"),
             mend="pip install 'pocketgenie[export]'",
-            targets=("onnx",),
+            targets=("onnx", "tensorrt"),
+            plays="checkpoint",
         ),
         Runtime(
             name="compiled",
@@ -46,6 +49,7 @@ RUNTIMES: dict[str, Runtime] = {
             needs=("torch", "safetensors"),
             mend="pip install 'pocketgenie[export]' and a C++ compiler (Debian: apt-get install g++)",
             targets=("onnx",),
+            plays="checkpoint",
         ),
         Runtime(
             name="ort-cpu",
@@ -53,10 +57,66 @@ RUNTIMES: dict[str, Runtime] = {
             description="ONNX Runtime on the CPU",
             needs=("onnxruntime",),
             mend="pip install onnxruntime",
-            targets=("onnx",),
+            targets=("onnx", "tensorrt"),
+        ),
+        Runtime(
+            name="tensorrt",
+            module="pocketgenie.runtimes.tensorrt",
+            description="TensorRT for RTX (or the datacentre's TensorRT): engines built ahead of time",
+            needs=("cuda.bindings", "numpy"),
+            mend="pip install 'pocketgenie[tensorrt]', on a machine with an NVIDIA driver",
+            targets=("tensorrt",),
+            device="cuda",
+        ),
+        Runtime(
+            name="ort-cuda",
+            module="pocketgenie.runtimes.ort_cuda",
+            description="ONNX Runtime on an NVIDIA card, memory kept on the device",
+            needs=("onnxruntime", "cuda.bindings"),
+            mend="pip uninstall onnxruntime; pip install onnxruntime-gpu 'pocketgenie[tensorrt]'",
+            targets=("onnx", "tensorrt"),
+            device="cuda",
+        ),
+        Runtime(
+            name="cuda-eager",
+            module="pocketgenie.runtimes.torch_cuda",
+            description="PyTorch on an NVIDIA card, eager, float32, memory kept on the device",
+            needs=("torch", "safetensors"),
+            mend="install a CUDA build of torch (pytorch.org/get-started)",
+            targets=("onnx", "tensorrt"),
+            plays="checkpoint",
+            device="cuda",
+            loader="load_eager",
+        ),
+        Runtime(
+            name="cuda-compiled",
+            module="pocketgenie.runtimes.torch_cuda",
+            description="torch.compile on an NVIDIA card, float32",
+            needs=("torch", "safetensors"),
+            mend="install a CUDA build of torch (pytorch.org/get-started)",
+            targets=("onnx", "tensorrt"),
+            plays="checkpoint",
+            device="cuda",
+            loader="load_compiled",
+        ),
+        Runtime(
+            name="cuda-graph",
+            module="pocketgenie.runtimes.torch_cuda",
+            description="PyTorch on an NVIDIA card, a whole frame captured in one CUDA graph, float32",
+            needs=("torch", "safetensors"),
+            mend="install a CUDA build of torch (pytorch.org/get-started)",
+            targets=("onnx", "tensorrt"),
+            plays="checkpoint",
+            device="cuda",
+            loader="load_graph",
         ),
     )
 }
+
+
+def own_runtime(target: str) -> str:
+    """The runtime that a target is exported for, which plays its bundles by default."""
+    return next(row.name for row in RUNTIMES.values() if row.targets[0] == target and row.plays == "graphs")
 
 
 def load_session(bundle: Path | Bundle, runtime: str) -> Session:

@@ -108,6 +108,7 @@ def check(*rows):
         ),
         machine=Machine(
             cpu="A CPU",
+            gpu=None,
             cores=2,
             memory_gb=24,
             system="Linux",
@@ -146,7 +147,8 @@ def rollout():
     frames = np.random.default_rng(0).integers(0, 256, (13, 16, 16, 3), np.uint8)
     target = frames.copy()
     target[7:] ^= 1
-    return Rollout(reference=frames, target=target, actions=(0, 1, 2, 3) * 3, first_difference=7)
+    actions = (0, 1, 2, 3) * 3
+    return Rollout(runtime="ort-cpu", reference=frames, target=target, actions=actions, first_difference=7)
 
 
 def written(folder, **data):
@@ -284,7 +286,9 @@ def test_the_likeness_of_frames():
     target = black.copy()
     target[2] = 1
     target[3] = 255
-    rollout = Rollout(reference=black, target=target, actions=(0, 0, 0), first_difference=2)
+    rollout = Rollout(
+        runtime="ort-cpu", reference=black, target=target, actions=(0, 0, 0), first_difference=2
+    )
     assert rollout.psnr_db() == pytest.approx([100, 48.13, 0], abs=0.01)
 
 

@@ -1,0 +1,199 @@
+"""Commands about bundles: export, check, bench, play, doctor."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pocketgenie.errors import UserError
+from pocketgenie.screen import Json, console, progress, write_json
+
+if TYPE_CHECKING:
+    from pocketgenie.runtimes.results import CheckDocument
+
+DEFAULT_PRECISION = {"onnx": "fp32", "tensorrt": "fp16"}
+
+Frames = Annotated[int, typer.Option(min=1, max=10_000, help="Of each roll-out of L3.")]
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder written by `train`.")] = Path(
+        "assets/coinrun"
+    ),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The bundle to write; by default dist/NAME-TARGET-PRECISION."),
+    ] = None,
+    target: Annotated[
+        Literal["onnx", "tensorrt"],
+        typer.Option(help="onnx: for ONNX Runtime. tensorrt: engines for NVIDIA cards, and the ONNX."),
+    ] = "onnx",
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"] | None,
+        typer.Option(help="Of the products inside the graphs.", show_default="fp16 for tensorrt, else fp32"),
+    ] = None,
+    cards: Annotated[
+        str,
+        typer.Option(help="tensorrt: of rtx20, rtx30, rtx40, rtx50, a comma between; or portable, or this."),
+    ] = "rtx30,rtx40,rtx50",
+    flavor: Annotated[
+        Literal["rtx", "standard"],
+        typer.Option(help="TensorRT for RTX, or the datacentre's TensorRT (builds only for the GPU here)."),
+    ] = "rtx",
+    clips: Annotated[
+        Path | None, typer.Option(help="Held-out clips for `check`; else the checkpoint's clips.npz.")
+    ] = None,
+    reference: Annotated[
+        bool, typer.Option(help="Put the checkpoint into the bundle, so that it can be checked.")
+    ] = True,
+    prove: Annotated[
+        bool, typer.Option("--check", help="Then `check` it; without the card it is for, built is enough.")
+    ] = False,
+    json_out: Json = None,
+) -> None:
+    """Make a bundle: graphs or engines that play the world without torch, and all that `check` needs."""
+    with console.status("loading torch"):
+        from pocketgenie.export.world import ExportOptions, export_checkpoint
+
+    chosen = precision or DEFAULT_PRECISION[target]
+    folder = out or Path("dist") / f"{checkpoint.resolve().name}-{target}-{chosen}"
+    options = ExportOptions(
+        target=target, precision=chosen, cards=cards, flavor=flavor, clips=clips, reference=reference
+    )
+    started = time.perf_counter()
+    with console.status("reading the checkpoint") as status:
+        manifest = export_checkpoint(checkpoint, folder, options, status.update)
+    size = sum(entry.size for entry in manifest.files.values())
+    seconds = time.perf_counter() - started
+    what = f"{len(manifest.graphs)} graphs, {size / 1e6:.1f} MB, {target} {chosen}"
+    if built := manifest.engines:
+        what += f", engines for {', '.join(built.cards)} by {built.library}"
+    console.print(f"{folder}: {what}, in {seconds:.0f} s", highlight=False, soft_wrap=True)
+    if prove:
+        from pocketgenie.runtimes.check import only_lacks_a_card
+
+        document = _prove(folder, (), 64, 0, True, json_out)
+        raise typer.Exit(0 if only_lacks_a_card(document) else document.exit_code)
+
+
+def check(
+    bundle: Annotated[Path, typer.Argument(help="A bundle written by `export`.")],
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="May be given several times; by default all that work here.")
+    ] = None,
+    json_out: Json = None,
+    frames: Frames = 64,
+    min_fps: Annotated[float, typer.Option(min=0, help="Fall short below so many frames a second.")] = 0,
+    report: Annotated[
+        bool, typer.Option(help="Put parity.json, bench.json and the report into the bundle.")
+    ] = True,
+) -> None:
+    """Prove a bundle against the reference and say how fast it is. Exit code 0: it holds, 1: it falls short,
+    2: it could not run."""
+    raise typer.Exit(_prove(bundle, runtime or (), frames, min_fps, report, json_out).exit_code)
+
+
+def _prove(
+    bundle: Path, runtimes: Sequence[str], frames: int, min_fps: float, report: bool, json_out: Path | None
+) -> CheckDocument:
+    """Check, put the report into the bundle, print the table."""
+    from pocketgenie.runtimes.check import Options
+    from pocketgenie.runtimes.check import check as run
+    from pocketgenie.runtimes.publish import publish
+    from pocketgenie.runtimes.summary import render
+
+    if report and bundle.is_dir() and not os.access(bundle, os.W_OK):
+        raise UserError(f"{bundle} cannot be written; check it with --no-report, or copy it first")
+    with progress() as shown_progress:
+        task = shown_progress.add_task("verifying the bundle", total=None)
+
+        def tell(what: str) -> None:
+            shown_progress.update(task, description=what)
+
+        document, shown = run(bundle, runtimes, Options(frames=frames, min_fps=min_fps), tell)
+        if report:
+            tell("writing the report")
+            publish(bundle, document, shown)
+    console.print(render(document))
+    if json_out:
+        write_json(json_out, document.model_dump(mode="json", by_alias=True))
+    return document
+
+
+def bench(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles written by `export`.")],
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="May be given several times; by default all that work here.")
+    ] = None,
+    json_out: Json = None,
+) -> None:
+    """Say how fast bundles play in every runtime that works here. Exit code 2: one could not run."""
+    from pocketgenie.runtimes.check import Options
+    from pocketgenie.runtimes.check import bench as run
+    from pocketgenie.runtimes.summary import render
+
+    documents = []
+    with progress() as shown_progress:
+        task = shown_progress.add_task("verifying the bundle", total=None)
+        for bundle in bundles:
+
+            def tell(what: str, name: str = bundle.name) -> None:
+                shown_progress.update(task, description=f"{name}: {what}")
+
+            documents.append(run(bundle, runtime or (), Options(), tell))
+            shown_progress.console.print(render(documents[-1]))
+    if json_out:
+        write_json(json_out, [document.model_dump(mode="json", by_alias=True) for document in documents])
+    raise typer.Exit(max(document.exit_code for document in documents))
+
+
+def play(
+    bundle: Annotated[Path, typer.Argument(help="A bundle written by `export`.")],
+    image: Annotated[
+        Path | None, typer.Option(help="Any picture to start from; else the first of the bundle's gallery.")
+    ] = None,
+    actions: Annotated[
+        str | None, typer.Option(help="What to play, like 1,1,4x8,2; without it you play live.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The GIF that --actions writes.")] = None,
+    runtime: Annotated[str, typer.Option(help="See `doctor`.")] = "ort-cpu",
+    seed: Annotated[int, typer.Option(min=0, help="Of the sampling noise.")] = 0,
+    temperature_zero: Annotated[
+        bool, typer.Option("--temperature-zero", help="Always the likeliest tokens.")
+    ] = False,
+    scale: Annotated[int, typer.Option(min=1, max=64, help="GIF pixels per pixel of the world.")] = 6,
+    keys: Annotated[str, typer.Option(help="Live: more keys for actions, like right=4,left=2,w=3.")] = "",
+) -> None:
+    """Play a world: live in the terminal, or --actions into a GIF."""
+    from pocketgenie.runtimes.player import open_player, play_gif
+
+    if (actions is None) != (out is None):
+        raise UserError("--actions and -o belong together: --actions 1,1,4x8,2 -o out.gif")
+    if actions is None and not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise UserError("this is no terminal to play in; write a GIF: --actions 1,1,4x8,2 -o out.gif")
+    player, starts = open_player(bundle, image, runtime, seed, temperature_zero)
+    with player:
+        if actions is None or out is None:
+            from pocketgenie.runtimes.terminal import key_map, play_live
+
+            play_live(player, [start.frame for start in starts], key_map(player.spec, keys))
+        else:
+            typer.echo(f"{starts[0].name}: {starts[0].done}")
+            typer.echo(f"{out}: {play_gif(player, starts[0].frame, actions, out, scale)}")
+
+
+def doctor(json_out: Json = None) -> None:
+    """Say which runtimes work here and what mends the others. Installs nothing."""
+    from pocketgenie.runtimes.doctor import diagnose, render
+
+    with console.status("trying the runtimes"):
+        report = diagnose()
+    console.print(render(report))
+    if json_out:
+        write_json(json_out, report.model_dump())
