@@ -1,7 +1,7 @@
 """What TensorRT for RTX refuses, or silently gets wrong: every such node of a graph, named before a build.
 
-Each rule was established against the library (1.7.1.116); tests/export/test_lint.py shows each to be true of the
-one that is installed. What no rule names is left to the library's own parser.
+Each rule was established against the library (1.7.1.116); tests/export/test_lint.py shows each to be true
+of the one that is installed. What no rule names is left to the library's own parser.
 """
 
 from __future__ import annotations

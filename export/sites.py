@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -111,7 +111,7 @@ class Site:
 
 
 def sites(model: ModelProto, capabilities: frozenset[str]) -> Iterator[Site]:
-    """Every node, in order, a subgraph's after the node that holds it. `model` may lack its external weights."""
+    """Every node, in order, a subgraph's after the node that holds it. External weights may be absent."""
     if model.functions:
         model = inliner.inline_local_functions(model)
     model = shape_inference.infer_shapes(model)
@@ -131,13 +131,17 @@ def _walk(graph: GraphProto, scope: Scope) -> Iterator[tuple[NodeProto, Scope]]:
         scope.makers.update(dict.fromkeys(node.output, node))
         if node.op_type == "Constant" and (tensor := _constant(node.attribute[0])) is not None:
             scope.keep(node.output[0], tensor)
-        pixels = [name for name in node.input if scope.types.get(name) == TensorProto.UINT8]
-        if pixels and scope.folded.issuperset(pixels) and node.op_type not in CASTS:
-            scope.folded.update(node.output)
+        read, made = (_uint8(scope, names) for names in (node.input, node.output))
+        if read and read <= scope.folded and node.op_type not in CASTS:
+            scope.folded.update(made)
         yield node, scope
         for attribute in node.attribute:
             if attribute.type == AttributeProto.GRAPH:
                 yield from _walk(attribute.g, scope.inner())
+
+
+def _uint8(scope: Scope, names: Iterable[str]) -> set[str]:
+    return {name for name in names if scope.types.get(name) == TensorProto.UINT8}
 
 
 def _constant(attribute: AttributeProto) -> TensorProto | None:

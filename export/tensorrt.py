@@ -1,5 +1,5 @@
-"""ONNX graphs become TensorRT engines: by TensorRT for RTX, which needs no GPU, or by the datacentre's TensorRT,
-which builds for the GPU of its own machine. One code path for both.
+"""ONNX graphs become TensorRT engines: by TensorRT for RTX, which needs no GPU, or by the datacentre's
+TensorRT, which builds for the GPU of its own machine. One code path for both.
 
 Networks are strongly typed: precision is what the ONNX graph says, and float32 is float32 (no TF32). Engine
 files are plain; cards and versions go into the manifest.
@@ -39,10 +39,10 @@ def build_engines(
     flavor: Flavor,
     report: Callable[[str], None],
 ) -> Engines:
-    """Write NAME.engine into `folder` for every NAME of `files` {graph: ONNX file in it}, each for all `cards`.
+    """Write an engine GRAPH.engine into `folder` for each of `files` {graph: ONNX file}, for all `cards`.
 
-    `report` is told what is being done. Raises UserError where the library or a GPU that is needed is missing,
-    and for a node that cannot be built.
+    `report` is told what is being done. Raises UserError where the library, or a GPU that it needs, is
+    missing, and for a node that cannot be built.
     """
     capabilities = check_builder(cards, flavor)
     for name, file in files.items():
