@@ -12,18 +12,23 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import seal, staged
+from pocketgenie.export.cards import parse_cards
 from pocketgenie.export.manifest import Draft, Flavor, GraphEntry, Manifest, Precision, Target
 from pocketgenie.export.onnx import OPSET, WEIGHTS, export_graphs
+from pocketgenie.export.tensorrt import build_engines, check_builder
 from pocketgenie.genie.contract import GraphDef
 from pocketgenie.genie.graphs import load_world
 from pocketgenie.genie.spec import TensorSpec, WorldSpec
+from pocketgenie.quantize.recipe import precision_pass
 from pocketgenie.training.data import load_clips
 
 CHECKPOINT_FILES = ("world.json", "tokenizer.safetensors", "lam.safetensors", "dynamics.safetensors")
+CLIPS = "clips.npz"
 MAX_CLIPS = 32
 GALLERY = 12
 LIBRARIES = ("torch", "onnx", "onnxscript", "numpy")
@@ -50,32 +55,26 @@ def export_checkpoint(
 
     `report` is told what is being done.
     """
-    cards = ()
-    if options.target == "tensorrt":
-        from pocketgenie.export.cards import parse_cards
-        from pocketgenie.export.tensorrt import build_engines
-
-        cards = parse_cards(options.cards)
+    cards = parse_cards(options.cards) if options.target == "tensorrt" else ()
+    if cards:
+        check_builder(cards, options.flavor)
     world = load_world(checkpoint)
     needed = (6 if cards else 3) * sum((checkpoint / name).stat().st_size for name in CHECKPOINT_FILES)
     with staged(destination, needed=needed) as folder:
-        clips = _copy_clips(checkpoint, folder, world.spec, options) if options.reference else None
+        clips = _clips(checkpoint, world.spec, options)
         gallery = _copy_gallery(checkpoint, folder, world.spec, clips)
         if options.reference:
+            if clips is not None:
+                np.savez_compressed(folder / CLIPS, frames=clips)
             (folder / "reference").mkdir()
             for name in CHECKPOINT_FILES:
                 shutil.copyfile(checkpoint / name, folder / "reference" / name)
         graphs = world.graphs()
-        convert, how = (lambda name, model: model), {}
-        if options.precision != "fp32":
-            from pocketgenie.quantize.recipe import precision_pass
-
-            convert, how = precision_pass(options.precision, world, clips)
+        report("making the precision")
+        convert, how = precision_pass(options.precision, world, clips, options.target)
         files = export_graphs(graphs, folder, lambda name: report(f"exporting {name}"), convert)
         entries = {name: _entry(graphs[name], folder, file) for name, file in files.items()}
-        engines = None
-        if options.target == "tensorrt":
-            engines = build_engines(folder, files, cards, options.flavor, report)
+        engines = build_engines(folder, files, cards, options.flavor, report) if cards else None
         report("hashing the files")
         recipe = {"opset": str(OPSET), "steps": str(world.spec.steps), "order": world.spec.order}
         draft = Draft(
@@ -87,7 +86,7 @@ def export_checkpoint(
             engines=engines,
             gallery=gallery,
             reference="reference" if options.reference else None,
-            clips="clips.npz" if clips is not None else None,
+            clips=CLIPS if (folder / CLIPS).exists() else None,
             checkpoint_hash=checkpoint_hash(checkpoint),
             versions={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
             licence=options.licence,
@@ -128,22 +127,16 @@ def _as_played(spec: WorldSpec, entries: dict[str, GraphEntry]) -> WorldSpec:
     return spec.model_copy(update={"memories": memories})
 
 
-def _copy_clips(
-    checkpoint: Path, folder: Path, spec: WorldSpec, options: ExportOptions
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
-    source = options.clips or checkpoint / "clips.npz"
+def _clips(checkpoint: Path, spec: WorldSpec, options: ExportOptions) -> NDArray[np.uint8] | None:
+    """The held-out clips that were named, or the checkpoint's own where it has some."""
+    source = options.clips or checkpoint / CLIPS
     if options.clips is None and not source.exists():
         return None
-    clips = load_clips(source, (spec.height, spec.width))[:MAX_CLIPS]
-    np.savez_compressed(folder / "clips.npz", frames=clips)
-    return clips
+    return load_clips(source, (spec.height, spec.width))[:MAX_CLIPS]
 
 
 def _copy_gallery(
-    checkpoint: Path,
-    folder: Path,
-    spec: WorldSpec,
-    clips: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None,
+    checkpoint: Path, folder: Path, spec: WorldSpec, clips: NDArray[np.uint8] | None
 ) -> tuple[str, ...]:
     """The checkpoint's gallery/*.png, or the first frames of its clips."""
     pictures = sorted((checkpoint / "gallery").glob("*.png"))

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pocketgenie.errors import UserError
+from pocketgenie.export.manifest import Precision
 from pocketgenie.screen import Json, console, progress, write_json
 
 if TYPE_CHECKING:
     from pocketgenie.runtimes.results import CheckDocument
 
-DEFAULT_PRECISION = {"onnx": "fp32", "tensorrt": "fp16"}
+DEFAULT_PRECISION: dict[str, Precision] = {"onnx": "fp32", "tensorrt": "fp16"}
 
 Frames = Annotated[int, typer.Option(min=1, max=10_000, help="Of each roll-out of L3.")]
 
@@ -162,7 +163,12 @@ def play(
         str | None, typer.Option(help="What to play, like 1,1,4x8,2; without it you play live.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The GIF that --actions writes.")] = None,
-    runtime: Annotated[str, typer.Option(help="See `doctor`.")] = "ort-cpu",
+    runtime: Annotated[
+        str | None, typer.Option(help="See `doctor`; by default the one that the bundle is made for.")
+    ] = None,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Play the bundle's ONNX graphs where the runtime cannot.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampling noise.")] = 0,
     temperature_zero: Annotated[
         bool, typer.Option("--temperature-zero", help="Always the likeliest tokens.")
@@ -177,7 +183,10 @@ def play(
         raise UserError("--actions and -o belong together: --actions 1,1,4x8,2 -o out.gif")
     if actions is None and not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UserError("this is no terminal to play in; write a GIF: --actions 1,1,4x8,2 -o out.gif")
-    player, starts = open_player(bundle, image, runtime, seed, temperature_zero)
+    opened = open_player(bundle, image, runtime, seed, temperature_zero, fallback)
+    if opened.words:
+        typer.echo(opened.words, err=True)
+    player, starts = opened.player, opened.pictures
     with player:
         if actions is None or out is None:
             from pocketgenie.runtimes.terminal import key_map, play_live

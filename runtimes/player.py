@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -89,22 +90,39 @@ class Player:
         self.close()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A player, the pictures it can start from, and what to say of the runtime before."""
+
+    player: Player
+    pictures: list[Picture]
+    words: str | None
+
+
 def open_player(
-    folder: Path, image: Path | None, runtime: str, seed: int, temperature_zero: bool
-) -> tuple[Player, list[Picture]]:
+    folder: Path, image: Path | None, runtime: str | None, seed: int, temperature_zero: bool, fallback: bool
+) -> Start:
     """A bundle, ready to play, and the pictures to start from: the user's, then the bundle's gallery.
 
-    Raises `UserError` for the bundle, the runtime and the image; and when there is no picture at all.
+    `runtime`: None for the one that the bundle was exported for. Raises `UserError` for the bundle, the
+    runtime (with `fallback` only when nothing else plays it) and the image; and without any picture.
     """
     from pocketgenie.export.bundle import load_bundle
-    from pocketgenie.runtimes.table import load_session
+    from pocketgenie.runtimes.fallback import load_with_fallback
+    from pocketgenie.runtimes.table import load_session, own_runtime
 
     bundle = load_bundle(folder)
     paths = [*([image] if image else []), *(bundle.path(name) for name in bundle.manifest.gallery)]
     if not paths:
         raise UserError("this bundle has no gallery; name a picture to start from: --image any.png")
     starts = [load_picture(path, bundle.manifest.spec) for path in paths]
-    return Player(load_session(bundle, runtime), seed=seed, temperature_zero=temperature_zero), starts
+    name, words = runtime or own_runtime(bundle.manifest.target), None
+    if fallback:
+        session, words = load_with_fallback(bundle, name)
+    else:
+        session = load_session(bundle, name)
+    player = Player(session, seed=seed, temperature_zero=temperature_zero)
+    return Start(player=player, pictures=starts, words=words)
 
 
 def play_gif(player: Player, image: Frame, actions: str, out: Path, scale: int) -> str:

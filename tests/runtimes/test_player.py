@@ -106,7 +106,8 @@ def test_actions_as_a_person_writes_them(session):
 
 def test_a_bundle_opens_with_its_gallery_after_the_users_picture(tiny_bundle, tmp_path):
     Image.new("RGB", (100, 50), "teal").save(tmp_path / "mine.png")
-    player, starts = open_player(tiny_bundle, tmp_path / "mine.png", "ort-cpu", 0, False)
+    opened = open_player(tiny_bundle, tmp_path / "mine.png", "ort-cpu", 0, False, False)
+    player, starts = opened.player, opened.pictures
     with player:
         gallery = load_bundle(tiny_bundle).manifest.gallery
         assert [start.name for start in starts] == ["mine.png", *(Path(name).name for name in gallery)]
