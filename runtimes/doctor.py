@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 
@@ -59,9 +58,10 @@ class Trial:
 
     def __init__(self, row: Runtime) -> None:
         for name in row.needs:
-            if find_spec(name) is None:
-                raise UserError(f"{name} is not installed")
-            import_module(name)
+            try:
+                import_module(name)
+            except ModuleNotFoundError as error:
+                raise UserError(f"{error.name} is not installed") from None
         self.found: str = import_module(row.module).probe()
 
     def answer(self) -> str:
@@ -71,13 +71,12 @@ class Trial:
 
 def examine(row: Runtime) -> Finding:
     """Try one runtime; a crash or a hang is a finding too."""
-    works, mend = False, row.mend
     try:
         with Worker(row.name, Trial, row, timeout=TIMEOUT) as worker:
-            detail = str(worker.call("answer"))
-        works, mend = True, ""
+            works, detail, mend = True, str(worker.call("answer")), ""
     except WorkerFailed as failure:
-        detail = str(failure)
+        works, (detail, _, mend) = False, str(failure).partition("; ")
+        mend = mend or row.mend  # a runtime that knows better than its row says so
     return Finding(runtime=row.name, description=row.description, works=works, detail=detail, mend=mend)
 
 

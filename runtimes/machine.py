@@ -14,7 +14,16 @@ import psutil
 from pocketgenie import __version__
 from pocketgenie.runtimes.results import Machine
 
-LIBRARIES = ("numpy", "onnx", "onnxruntime", "torch")
+LIBRARIES = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt-rtx",
+    "tensorrt",
+    "cuda-bindings",
+    "torch",
+)
 
 
 def cores() -> int:

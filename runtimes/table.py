@@ -73,7 +73,7 @@ RUNTIMES: dict[str, Runtime] = {
             module="pocketgenie.runtimes.ort_cuda",
             description="ONNX Runtime on an NVIDIA card, memory kept on the device",
             needs=("onnxruntime", "cuda.bindings"),
-            mend="pip uninstall onnxruntime; pip install onnxruntime-gpu 'pocketgenie[tensorrt]'",
+            mend="pip install 'pocketgenie[tensorrt]'",
             targets=("onnx", "tensorrt"),
             device="cuda",
         ),
