@@ -38,13 +38,14 @@ class LatentActionModel(nn.Module):
 
     def latents(self, frames_BTHWC: Tensor) -> Tensor:
         """uint8 clips of `frames` frames -> latents of each transition [B, T - 1, d]"""
-        x = self.patch_in(patchify(to_float(frames_BTHWC), self.patch)) + self.encoder_position
+        patches = patchify(to_float(frames_BTHWC), self.patch)
+        x = self.patch_in(patches.to(self.patch_in.weight.dtype)) + self.encoder_position
         latents: Tensor = self.latent_out(self.encoder(x)[:, 1:].mean(-2))
         return latents
 
     def infer(self, frames_BTHWC: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 clips of `frames` frames -> the last transition's action int64 [B], code distances [B, A]"""
-        z = self.latents(frames_BTHWC)[:, -1]
+        z = self.latents(frames_BTHWC)[:, -1].float()
         return self.quantizer.ids(z), self.quantizer.distances(z)
 
     def forward(self, frames_BTHWC: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

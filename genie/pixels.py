@@ -13,8 +13,8 @@ def to_float(frames_HWC: Tensor) -> Tensor:
 
 
 def to_uint8(frames_HWC: Tensor) -> Tensor:
-    """float in [-1, 1] (clamped) -> uint8, rounded half up"""
-    return torch.floor((frames_HWC.clamp(-1, 1) + 1) * 127.5 + 0.5).to(torch.uint8)
+    """float in [-1, 1] (clamped) -> uint8, rounded half up, in float32 whatever comes in"""
+    return torch.floor((frames_HWC.float().clamp(-1, 1) + 1) * 127.5 + 0.5).to(torch.uint8)
 
 
 def patchify(frames_HWC: Tensor, patch: int) -> Tensor:

@@ -12,7 +12,10 @@ from pocketgenie.genie.transformer import Past, STTransformer
 
 
 class Tokenizer(nn.Module):
-    """Encoder and decoder are causal in time, so a token never depends on later frames."""
+    """Encoder and decoder are causal in time, so a token never depends on later frames.
+
+    Pixels and codes stay float32 where the weights are played at less.
+    """
 
     def __init__(self, config: GenieConfig) -> None:
         super().__init__()
@@ -32,12 +35,13 @@ class Tokenizer(nn.Module):
 
     def embed_frames(self, frames_HWC: Tensor) -> Tensor:
         """uint8 [..., H, W, 3] -> encoder input [..., S, D]"""
-        embedded: Tensor = self.patch_in(patchify(to_float(frames_HWC), self.patch))
+        patches = patchify(to_float(frames_HWC), self.patch)
+        embedded: Tensor = self.patch_in(patches.to(self.patch_in.weight.dtype))
         return embedded + self.encoder_position
 
     def embed_codes(self, latents: Tensor) -> Tensor:
         """codebook vectors [..., S, d] -> decoder input [..., S, D]"""
-        embedded: Tensor = self.latent_in(latents)
+        embedded: Tensor = self.latent_in(latents.to(self.latent_in.weight.dtype))
         return embedded + self.decoder_position
 
     def pixels(self, decoded: Tensor) -> Tensor:
@@ -60,7 +64,7 @@ class Tokenizer(nn.Module):
     def encode_step(self, frame_HWC: Tensor, past: Past | None) -> tuple[Tensor, Tensor | None]:
         """One uint8 frame and the encoder memory -> tokens [S], the encoder's entry"""
         encoded, entry = self.encoder.step(self.embed_frames(frame_HWC), past)
-        return self.quantizer.ids(self.latent_out(encoded)), entry
+        return self.quantizer.ids(self.latent_out(encoded).float()), entry
 
     def decode_step(self, tokens_S: Tensor, past: Past | None) -> tuple[Tensor, Tensor | None]:
         """Tokens of one frame and the decoder memory -> uint8 [H, W, 3], the decoder's entry"""

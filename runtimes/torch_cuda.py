@@ -1,0 +1,303 @@
+"""Runtimes `cuda-eager`, `cuda-compiled` and `cuda-graph`: PyTorch on a GPU, memory kept on the device.
+
+`cuda-graph` is the strongest of them: the step written for a GPU (torch_step), compiled, and a whole frame
+(all refinement passes and the decoder) captured in one CUDA graph. Without the capture, all of it runs on the
+CPU as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pocketgenie.errors import UserError
+from pocketgenie.export.bundle import Bundle
+from pocketgenie.genie.checkpoint import Genie
+from pocketgenie.genie.config import GenieConfig
+from pocketgenie.genie.contract import TORCH_DTYPES, GraphDef, World
+from pocketgenie.genie.graphs import GenieWorld
+from pocketgenie.genie.quantizer import Quantizer
+from pocketgenie.genie.sampler import Sampler
+from pocketgenie.genie.spec import MemorySpec, TensorSpec
+from pocketgenie.runtimes.fp8 import Float8Linear, check_card, use_float8
+from pocketgenie.runtimes.reference import Forward, reference_world
+from pocketgenie.runtimes.session import Array, GraphSession
+from pocketgenie.runtimes.torch_step import FrameDynamics, with_frame_steps
+
+Runtime = Literal["cuda-eager", "cuda-compiled", "cuda-graph"]
+Compiled = Literal["whole", "layers", "no"]
+CARD = "cuda:0"
+HOT = ("play", "logits", "decode")
+"""What is compiled: the graph of every frame, the one that L1 looks at, and a stage that is timed apart."""
+DEEP = 60
+"""Layers of a frame, all passes counted: beyond, one program for all of them takes too long to compile."""
+TUNED: dict[str, str | int | bool | Callable[..., Any]] = {
+    "max_autotune": True,
+    "coordinate_descent_tuning": True,
+}
+"""Inductor times its matrix kernels against cuBLAS, and reads the memory in fused reductions instead of
+thousands of one-row matrix products."""
+KEPT = (Sampler, Quantizer, Float8Linear)
+"""Modules with dtypes of their own: noise, codes and scales stay float32 whatever the weights are."""
+ALIGNED = 64  # bytes between the tensors of a transfer
+WARM_UP = 3  # runs before a capture: compiling, autotuning, cuBLAS's workspace
+
+
+class Transfer:
+    """Host arrays of fixed shapes and their places on the device, a block each: one copy moves them all."""
+
+    def __init__(self, specs: tuple[TensorSpec, ...], device: torch.device) -> None:
+        sizes = [TORCH_DTYPES[spec.dtype].itemsize * int(np.prod(spec.shape)) for spec in specs]
+        ends = np.cumsum([-(-size // ALIGNED) * ALIGNED for size in sizes], dtype=int).tolist()
+        total = ends[-1] if ends else 0
+        self.host_block = torch.zeros(total, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self.device_block = torch.zeros(total, dtype=torch.uint8, device=device)
+        self.host: dict[str, Tensor] = {}
+        self.device: dict[str, Tensor] = {}
+        for spec, size, begin in zip(specs, sizes, [0, *ends], strict=False):
+            for block, places in ((self.host_block, self.host), (self.device_block, self.device)):
+                part = block[begin : begin + size].view(TORCH_DTYPES[spec.dtype]).view(spec.shape)
+                places[spec.name] = part
+        self.arrays: dict[str, Array] = {name: part.numpy() for name, part in self.host.items()}
+
+    def send(self, inputs: Mapping[str, Any]) -> None:
+        """Copy host arrays in. The last transfer must be over: a run ends with a synchronisation."""
+        for name, array in self.arrays.items():
+            array[...] = inputs[name]
+        self.device_block.copy_(self.host_block, non_blocking=True)
+
+
+class TorchDeviceBackend:
+    """Runs a world's modules on `device` at `dtype`, and takes the modules over: they are converted in place.
+
+    Small inputs go through pinned memory to fixed places on the device, entries stay there, the outputs that
+    a player looks at come back through pinned memory, and each run synchronises once. `wrap` may compile or
+    capture a module.
+    """
+
+    def __init__(
+        self,
+        graphs: Mapping[str, GraphDef],
+        device: torch.device | str,
+        dtype: torch.dtype = torch.float32,
+        wrap: Callable[[str, nn.Module], Forward] = lambda name, module: module,
+    ) -> None:
+        torch.set_float32_matmul_precision("highest")  # float32 is float32: no TensorFloat-32
+        torch._dynamo.config.recompile_limit = 64  # one process may play a world at many N and dtypes
+        self.graphs, self.device, self.dtype = graphs, torch.device(device), dtype
+        for graph in graphs.values():
+            _place(graph.module, self.device, dtype)
+        self.forwards = {name: wrap(name, graph.module) for name, graph in graphs.items()}
+        self.transfers: dict[str, tuple[Transfer, Transfer]] = {}
+
+    def memory(self, spec: MemorySpec) -> Tensor:
+        """[W, *entry] of `dtype`, whatever the spec's own dtype is."""
+        memory = torch.zeros(spec.slots, *spec.entry, dtype=self.dtype, device=self.device)
+        torch._dynamo.mark_static_address(memory)  # else `reduce-overhead` copies it at every frame
+        return memory
+
+    @torch.inference_mode()
+    def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        definition = self.graphs[graph]
+        if graph not in self.transfers:
+            small = tuple(spec for spec in definition.inputs if not isinstance(inputs[spec.name], Tensor))
+            shown = tuple(spec for spec in definition.outputs if not spec.name.endswith("entry"))
+            self.transfers[graph] = Transfer(small, self.device), Transfer(shown, self.device)
+        there, back = self.transfers[graph]
+        there.send(inputs)
+        drawn = self.forwards[graph](*(there.device.get(s.name, inputs[s.name]) for s in definition.inputs))
+        outputs: dict[str, Any] = {}
+        for spec, value in zip(definition.outputs, drawn, strict=True):
+            if spec.name in back.host:
+                back.host[spec.name].copy_(value.to(TORCH_DTYPES[spec.dtype]), non_blocking=True)
+                outputs[spec.name] = back.arrays[spec.name]
+            else:
+                outputs[spec.name] = value
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
+        return outputs
+
+    def close(self) -> None:
+        """Give the device's memory back, as far as nobody else holds the world."""
+        self.forwards.clear()
+        self.transfers.clear()
+        self.graphs = {}
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class Captured:
+    """A module on a GPU as a CUDA graph, captured at its first call for the addresses of those inputs."""
+
+    def __init__(self, forward: Forward, device: torch.device, pool: Any) -> None:
+        self.forward, self.device, self.pool = forward, device, pool
+        self.addresses: tuple[int, ...] = ()
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.outputs: tuple[Tensor, ...] = ()
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        addresses = tuple(tensor.data_ptr() for tensor in inputs)
+        if self.graph is None or addresses != self.addresses:
+            self.graph = self._capture(inputs)
+            self.addresses = addresses
+        self.graph.replay()
+        return self.outputs
+
+    def _capture(self, inputs: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
+        with torch.cuda.device(self.device):
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UP):
+                    self.forward(*inputs)
+            torch.cuda.current_stream().wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self.pool):
+                self.outputs = self.forward(*inputs)
+        return graph
+
+
+def open_world(
+    world: World,
+    runtime: Runtime,
+    *,
+    device: torch.device | str = CARD,
+    dtype: torch.dtype = torch.float32,
+    compiled: Compiled | None = None,
+    float8: bool = False,
+) -> GraphSession:
+    """Play a world, whose weights are converted in place and shared by all who play it. Raises UserError.
+
+    compiled: how `cuda-graph` is compiled before its capture. `whole`: one program per graph, the fastest;
+    `layers`: one program per kind of layer, shared by all layers and passes; `no`: not at all; None: `whole`
+    unless the world is DEEP. float8: the dynamics' products in float8, a copy of its own; `cuda-graph` only.
+    """
+    where, graphs = torch.device(device), world.graphs()
+    if runtime == "cuda-eager":
+        return GraphSession(world.spec, TorchDeviceBackend(graphs, where, dtype))
+    if runtime == "cuda-compiled":
+        return GraphSession(world.spec, TorchDeviceBackend(graphs, where, dtype, _reduce_overhead))
+    for graph in graphs.values():
+        _place(graph.module, where, dtype)
+    passes = world.spec.memories["dynamics"].entry[0] * (world.spec.steps + 1)
+    compiled = compiled or ("layers" if passes > DEEP else "whole")
+    graphs = with_frame_steps(graphs, _tuned if compiled == "layers" else lambda layer: layer)
+    if float8:
+        check_card(where)
+        for part in {part for graph in graphs.values() for part in graph.module.modules()}:
+            if isinstance(part, FrameDynamics):
+                use_float8(part)
+    pool = torch.cuda.graph_pool_handle() if where.type == "cuda" else None
+
+    def wrap(name: str, module: nn.Module) -> Forward:
+        forward: Forward = _tuned(module) if compiled == "whole" and name in HOT else module
+        return Captured(forward, where, pool) if pool else forward
+
+    return GraphSession(world.spec, TorchDeviceBackend(graphs, where, dtype, wrap))
+
+
+def _tuned(module: nn.Module) -> Callable[..., Any]:
+    """Compiled as well as Inductor can, to be captured from outside."""
+    return torch.compile(module, dynamic=False, fullgraph=True, options=TUNED)
+
+
+def _reduce_overhead(name: str, module: nn.Module) -> Forward:
+    """What a good user writes: at batch 1 launches bind, so with Inductor's own CUDA graphs."""
+    if name not in HOT:
+        return module
+    compiled = torch.compile(module, dynamic=False, fullgraph=True, mode="reduce-overhead")
+
+    def forward(*inputs: Tensor) -> tuple[Tensor, ...]:
+        torch.compiler.cudagraph_mark_step_begin()  # the last run's outputs are in the ring and may go
+        drawn: tuple[Tensor, ...] = compiled(*inputs)
+        return drawn
+
+    return forward
+
+
+def _place(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Move a module; its floating weights become `dtype`, but for those of KEPT."""
+    for part in module.modules():
+        for name, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
+            turned = tensor.is_floating_point() and not isinstance(part, KEPT)
+            placed = tensor.detach().to(device, dtype if turned else tensor.dtype)
+            if isinstance(tensor, nn.Parameter):
+                tensor.data = placed
+            else:
+                setattr(part, name, placed)
+
+
+@contextmanager
+def _made_as(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """New tensors are made on `device`, floating ones of `dtype`."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def random_world(
+    config: GenieConfig, device: torch.device | str, dtype: torch.dtype, seed: int = 0
+) -> GenieWorld:
+    """A world of any size with random weights, made where it will be played: no other copy ever exists.
+
+    Fresh worlds begin as the identity and say the same everywhere; here every product keeps its input's
+    size, each layer adds its share, and logits spread by about 1. On `meta` it only has shapes.
+    """
+    where = torch.device(device)
+    torch.manual_seed(seed)
+    with _made_as(where, dtype), torch.no_grad():
+        genie = Genie(config).eval().requires_grad_(False)
+        layers = config.dynamics.transformer.layers
+        for name, weight in genie.named_parameters():
+            if name.endswith(("out.weight", "ffn.3.weight")):
+                weight.normal_(std=(3 * layers * weight.shape[1]) ** -0.5)
+            elif name.endswith(("age_bias", "bias_table")):
+                weight.normal_(std=0.3)
+            elif name.endswith("code_out"):
+                weight.normal_(std=weight.shape[1] ** -0.5)
+    for part in genie.modules():
+        if isinstance(part, Quantizer):
+            part.float()
+    return GenieWorld(genie)
+
+
+def load_eager(bundle: Bundle) -> GraphSession:
+    return _load(bundle, "cuda-eager")
+
+
+def load_compiled(bundle: Bundle) -> GraphSession:
+    return _load(bundle, "cuda-compiled")
+
+
+def load_graph(bundle: Bundle) -> GraphSession:
+    return _load(bundle, "cuda-graph")
+
+
+def _load(bundle: Bundle, runtime: Runtime) -> GraphSession:
+    probe()
+    return open_world(reference_world(bundle), runtime)
+
+
+def probe() -> str:
+    """The card, by name. Raises UserError where there is none."""
+    if torch.version.cuda is None:
+        raise UserError(
+            f"torch {torch.__version__} is a build without CUDA; on a machine with an NVIDIA card: "
+            "pip install --force-reinstall torch (Windows: the CUDA command from pytorch.org/get-started)"
+        )
+    if not torch.cuda.is_available():
+        raise UserError("torch sees no NVIDIA driver or card; install the driver, or play it with ort-cpu")
+    major, minor = torch.cuda.get_device_capability()
+    name = torch.cuda.get_device_name()
+    return (
+        f"torch {torch.__version__}, CUDA {torch.version.cuda}, {name} (compute capability {major}.{minor})"
+    )
