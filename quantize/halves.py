@@ -21,7 +21,7 @@ MOVES = {
     *("Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
 }
 """Operators that do no arithmetic that float16 could spoil: they run in the type that takes fewest Casts."""
-FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
 SUFFIX = {FLOAT: ".float", HALF: ".half"}
 LARGE_TABLE = 1 << 16
 """Elements from which on a table that is only looked up is stored in float16; smaller ones save nothing."""
@@ -175,5 +175,7 @@ def _constant(tensor: TensorProto, name: str, kind: int) -> TensorProto:
         with np.errstate(over="ignore"):
             values = values.astype(np.float16)
         if not np.isfinite(values).all():
-            raise UserError(f"the weight {tensor.name} exceeds the range of float16; export with --precision fp32")
+            raise UserError(
+                f"the weight {tensor.name} exceeds the range of float16; export with --precision fp32"
+            )
     return numpy_helper.from_array(values, name)

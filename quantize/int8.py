@@ -30,7 +30,11 @@ from pocketgenie.runtimes.session import Array
 
 WEIGHTED = ("Gemm", "MatMul")
 LEAST_SHARE = 0.9
-"""Of the products with weights; the few that decide stay floats."""
+"""Of the products that are to be quantized, how many must be."""
+PERCENTILE = 99.999
+"""Of an activation's values, those within its range. On the embedded world, a pass over samples it was not
+calibrated on: KL 0.0008 and top-1 98.8 %; min and max 0.0010 and 97.9 % (entropy chooses the same); 99.99
+0.0012 and 98.4 %; 99.9 0.0049 and 96.1 %."""
 
 
 def to_int8(model: onnx.ModelProto, calibration: list[dict[str, Array]]) -> onnx.ModelProto:
@@ -60,8 +64,10 @@ def to_int8(model: onnx.ModelProto, calibration: list[dict[str, Array]]) -> onnx
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
+            calibrate_method=CalibrationMethod.Percentile,
             extra_options={
+                "CalibPercentile": PERCENTILE,
+                "CalibStridedMinMax": 1,  # takes in the samples one by one (any method), not all at once
                 "ActivationSymmetric": True,
                 "WeightSymmetric": True,
                 "MatMulConstBOnly": True,
@@ -76,7 +82,7 @@ def to_int8(model: onnx.ModelProto, calibration: list[dict[str, Array]]) -> onnx
     done, weighted = count_products(quantized)
     if not chosen or done < LEAST_SHARE * len(chosen) or quantized.ByteSize() >= model.ByteSize():
         raise UserError(
-            f"only {done} of {weighted} products with weights could be quantized; export with --precision fp16"
+            f"int8 took only {done} of {weighted} products with weights; export with --precision fp16"
         )
     return quantized
 
@@ -100,10 +106,16 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """Samples, one by one, as the library asks for them."""
 
     def __init__(self, samples: list[dict[str, Array]]) -> None:
-        self.samples = iter(samples)
+        self.samples, self.range = samples, iter(samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self.range = iter(self.samples[start_index:end_index])
 
     def get_next(self) -> dict[str, Array] | None:
-        return next(self.samples, None)
+        return next(self.range, None)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pocketgenie.export.manifest import Precision, Target
 from pocketgenie.genie.contract import World
 from pocketgenie.quantize.calibration import LIMIT, record
 from pocketgenie.quantize.halves import to_fp16
-from pocketgenie.quantize.int8 import count_products, to_int8
+from pocketgenie.quantize.int8 import PERCENTILE, count_products, to_int8
 from pocketgenie.runtimes.session import Array
 
 Convert = Callable[[str, onnx.ModelProto], onnx.ModelProto]
@@ -48,7 +48,7 @@ def precision_pass(
     samples = record(world, clips, rollouts=ROLLOUTS, frames=frames, seed=0)
     rest = "float16" if target == "tensorrt" else "float32"
     facts["products"] = f"int8 with weights, {rest} without"
-    facts["calibration"] = f"min and max of {LIMIT} calls of each graph, of {ROLLOUTS} roll-outs of {frames} frames"
+    facts["calibration"] = f"{PERCENTILE} % of the values in {LIMIT} calls of each graph in play"
 
     def convert(name: str, model: onnx.ModelProto) -> onnx.ModelProto:
         if name in KEPT:
