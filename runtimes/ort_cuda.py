@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache, partial
@@ -153,7 +154,8 @@ def _quiet() -> Iterator[None]:
     ort.set_default_logger_severity(4)
     try:
         _preload()
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         ort.set_default_logger_severity(2)

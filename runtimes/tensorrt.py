@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from typing import Any
 
 from pocketgenie.errors import UserError
@@ -107,8 +108,8 @@ class Library:
 
     def keep(self) -> None:
         """Write what was compiled so far beside the bundle."""
-        if self.cache is not None:
-            self.kept.write(bytes(self.cache.serialize()))
+        if self.cache is not None and (compiled := self.cache.serialize()) is not None:
+            self.kept.write(bytes(compiled))
 
     def failure(self, what: str) -> UserError:
         """With the library's own last words."""
@@ -144,12 +145,12 @@ def load(bundle: Bundle) -> GraphSession:
         engines = require_engines(bundle)
         sdk = require_library(bundle, engines)
         device = CudaDevice(needs=cuda_major(sdk.__name__), who=name_of(engines))
-        return _on_device(bundle, engines, sdk, device)
+        return on_device(bundle, engines, sdk, device)
     except UserError as error:
         raise UserError(f"{error}{HINT}") from None
 
 
-def _on_device(bundle: Bundle, engines: Engines, sdk: Any, device: Device) -> GraphSession:
+def on_device(bundle: Bundle, engines: Engines, sdk: Any, device: Device) -> GraphSession:
     library = Library(bundle, engines, sdk, device)
     backend = DeviceBackend(bundle, device, library.open, library.keep)
     try:
@@ -206,10 +207,13 @@ def error_logger(sdk: Any, words: list[str]) -> Any:
 
 
 def probe() -> str:
-    """Name the library, the card and the driver, for `doctor`. Raises UserError or ImportError."""
-    sdk = import_module(MODULES["rtx"])
-    device = CudaDevice(needs=cuda_major(sdk.__name__), who="TensorRT for RTX")
+    """Name the libraries, the card and the driver, for `doctor`. Raises UserError."""
+    here = [module for module in MODULES.values() if find_spec(module)]
+    if not here:
+        raise UserError(f"neither {' nor '.join(MODULES.values())} is installed; {MENDS['rtx']}")
+    named = [f"{module} {import_module(module).__version__}" for module in here]
+    device = CudaDevice(needs=cuda_major(here[0]), who=here[0])
     try:
-        return f"TensorRT for RTX {sdk.__version__} on {device.name} ({device.capability}), {device.driver}"
+        return f"{', '.join(named)} on {device.name} ({device.capability}), driver for {device.driver}"
     finally:
         device.close()
