@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pocketgenie.errors import UserError
-from pocketgenie.export.bundle import seal, staged
+from pocketgenie.export.bundle import load_bundle, seal, staged
 from pocketgenie.export.cards import parse_cards
-from pocketgenie.export.manifest import Draft, Flavor, GraphEntry, Manifest, Precision, Target
+from pocketgenie.export.manifest import MANIFEST, Draft, Flavor, GraphEntry, Manifest, Precision, Target
 from pocketgenie.export.onnx import OPSET, WEIGHTS, export_graphs
 from pocketgenie.export.tensorrt import build_engines, check_builder
 from pocketgenie.genie.contract import GraphDef
@@ -48,21 +48,51 @@ class ExportOptions:
     licence: str = "Apache-2.0"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What is exported: a checkpoint folder, or the one inside a bundle."""
+
+    name: str
+    checkpoint: Path
+    clips: Path
+    """Held-out clips; may be absent."""
+    gallery: Path
+    """Folder of pictures to start from; may be absent."""
+
+
+def open_source(folder: Path) -> Source:
+    """A checkpoint folder, or a bundle that has its reference inside. Raises UserError for a bundle without."""
+    if not (folder / MANIFEST).exists():
+        name = folder.resolve().name
+        return Source(name=name, checkpoint=folder, clips=folder / CLIPS, gallery=folder / "gallery")
+    manifest = load_bundle(folder).manifest
+    if manifest.reference is None:
+        raise UserError(f"{folder} holds no checkpoint to export again; name the checkpoint it was made from")
+    return Source(
+        name=manifest.spec.name,
+        checkpoint=folder / manifest.reference,
+        clips=folder / (manifest.clips or CLIPS),
+        gallery=folder / "gallery",
+    )
+
+
 def export_checkpoint(
     checkpoint: Path, destination: Path, options: ExportOptions, report: Callable[[str], None]
 ) -> Manifest:
-    """Export a checkpoint folder to a bundle at `destination`, whole or not. Raises UserError.
+    """Export a checkpoint folder, or the one inside a bundle, to a bundle at `destination`, whole or not.
 
-    `report` is told what is being done.
+    `report` is told what is being done. Raises UserError.
     """
+    source = open_source(checkpoint)
+    checkpoint = source.checkpoint
     cards = parse_cards(options.cards) if options.target == "tensorrt" else ()
     if cards:
         check_builder(cards, options.flavor)
     world = load_world(checkpoint)
     needed = (6 if cards else 3) * sum((checkpoint / name).stat().st_size for name in CHECKPOINT_FILES)
     with staged(destination, needed=needed) as folder:
-        clips = _clips(checkpoint, world.spec, options)
-        gallery = _copy_gallery(checkpoint, folder, world.spec, clips)
+        clips = _clips(source, world.spec, options)
+        gallery = _copy_gallery(source, folder, world.spec, clips)
         if options.reference:
             if clips is not None:
                 np.savez_compressed(folder / CLIPS, frames=clips)
@@ -127,19 +157,18 @@ def _as_played(spec: WorldSpec, entries: dict[str, GraphEntry]) -> WorldSpec:
     return spec.model_copy(update={"memories": memories})
 
 
-def _clips(checkpoint: Path, spec: WorldSpec, options: ExportOptions) -> NDArray[np.uint8] | None:
-    """The held-out clips that were named, or the checkpoint's own where it has some."""
-    source = options.clips or checkpoint / CLIPS
-    if options.clips is None and not source.exists():
+def _clips(source: Source, spec: WorldSpec, options: ExportOptions) -> NDArray[np.uint8] | None:
+    """The held-out clips that were named, or the world's own where it has some."""
+    if options.clips is None and not source.clips.exists():
         return None
-    return load_clips(source, (spec.height, spec.width))[:MAX_CLIPS]
+    return load_clips(options.clips or source.clips, (spec.height, spec.width))[:MAX_CLIPS]
 
 
 def _copy_gallery(
-    checkpoint: Path, folder: Path, spec: WorldSpec, clips: NDArray[np.uint8] | None
+    source: Source, folder: Path, spec: WorldSpec, clips: NDArray[np.uint8] | None
 ) -> tuple[str, ...]:
-    """The checkpoint's gallery/*.png, or the first frames of its clips."""
-    pictures = sorted((checkpoint / "gallery").glob("*.png"))
+    """The world's own pictures, or the first frames of its clips."""
+    pictures = sorted(source.gallery.glob("*.png"))
     frames: dict[str, Image.Image] = {}
     for path in pictures[:GALLERY]:
         try:

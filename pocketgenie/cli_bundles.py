@@ -24,9 +24,9 @@ Frames = Annotated[int, typer.Option(min=1, max=10_000, help="Of each roll-out o
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder written by `train`.")] = Path(
-        "assets/coinrun"
-    ),
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Checkpoint folder written by `train`, or a bundle to export again.")
+    ] = Path("assets/coinrun"),
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The bundle to write; by default dist/NAME-TARGET-PRECISION."),
@@ -60,10 +60,10 @@ def export(
 ) -> None:
     """Make a bundle: graphs or engines that play the world without torch, and all that `check` needs."""
     with console.status("loading torch"):
-        from pocketgenie.export.world import ExportOptions, export_checkpoint
+        from pocketgenie.export.world import ExportOptions, export_checkpoint, open_source
 
     chosen = precision or DEFAULT_PRECISION[target]
-    folder = out or Path("dist") / f"{checkpoint.resolve().name}-{target}-{chosen}"
+    folder = out or Path("dist") / f"{open_source(checkpoint).name}-{target}-{chosen}"
     options = ExportOptions(
         target=target, precision=chosen, cards=cards, flavor=flavor, clips=clips, reference=reference
     )

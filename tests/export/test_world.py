@@ -11,7 +11,7 @@ from PIL import Image
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import load_bundle
-from pocketgenie.export.world import ExportOptions, export_checkpoint
+from pocketgenie.export.world import ExportOptions, export_checkpoint, open_source
 
 
 @pytest.fixture
@@ -64,9 +64,22 @@ def test_a_gallery_picture_that_is_none_is_refused(checkpoint, tmp_path):
         export(checkpoint, tmp_path / "bundle")
 
 
+def test_a_bundle_can_be_exported_again(tiny_bundle, tmp_path):
+    assert open_source(tiny_bundle).name == "tiny"
+    export(tiny_bundle, tmp_path / "again", precision="fp16")
+    first, again = (load_bundle(folder).manifest for folder in (tiny_bundle, tmp_path / "again"))
+    assert again.checkpoint_hash == first.checkpoint_hash and again.gallery == first.gallery
+    assert again.files["clips.npz"].size and again.precision == "fp16"
+    assert {memory.dtype for memory in again.spec.memories.values()} == {"float16"}
+    types = {tensor.name: tensor.dtype for tensor in again.graphs["play"].inputs}
+    assert types["memory"] == "float16" and types["noise"] == "int32"
+
+
 @pytest.mark.slow
 def test_without_reference_and_clips(checkpoint, tmp_path):
     (checkpoint / "clips.npz").unlink()
     export(checkpoint, tmp_path / "plain", reference=False)
     manifest = load_bundle(tmp_path / "plain").manifest
     assert manifest.reference is None and manifest.clips is None and manifest.gallery == ()
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        export(tmp_path / "plain", tmp_path / "again")
