@@ -73,7 +73,7 @@ class DeviceMemory:
 class DeviceBackend:
     """The Backend of a bundle on a device; `open_engine` gives the engine of a graph at its first use.
 
-    `opened` is called when an engine has run for the first time.
+    `first_ran` is called whenever a graph has run for the first time.
     """
 
     def __init__(
@@ -81,10 +81,11 @@ class DeviceBackend:
         bundle: Bundle,
         device: Device,
         open_engine: Callable[[str], Engine],
-        opened: Callable[[], None] = lambda: None,
+        first_ran: Callable[[], None] = lambda: None,
     ) -> None:
-        self.bundle, self.device, self.open_engine, self.opened = bundle, device, open_engine, opened
+        self.bundle, self.device, self.open_engine, self.first_ran = bundle, device, open_engine, first_ran
         self.graphs: dict[str, _BoundGraph] = {}
+        self.ran: set[str] = set()
 
     def memory(self, spec: MemorySpec) -> DeviceMemory:
         self.device.activate()
@@ -100,10 +101,10 @@ class DeviceBackend:
         return self.graphs[graph]
 
     def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        first = graph not in self.graphs
         outputs = self.open(graph).run(inputs)
-        if first:
-            self.opened()
+        if graph not in self.ran:
+            self.ran.add(graph)
+            self.first_ran()
         return outputs
 
     def close(self) -> None:

@@ -63,9 +63,9 @@ def refusal(bundle: Bundle, engines: Engines, device: Device, diagnostics: set[s
 
 
 def rebuild(bundle: Bundle, device: Device | None) -> str:
-    """The command that builds engines for a card, or for the bundle's own ones."""
+    """The command that builds engines for a card, or for the bundle's own ones; from the bundle if it can."""
     manifest = bundle.manifest
-    checkpoint = str(bundle.path(manifest.reference)) if manifest.reference else "CHECKPOINT"
+    source = bundle.folder if manifest.reference else "CHECKPOINT"
     engines = manifest.engines
     cards = ",".join(engines.cards) if engines else "rtx30,rtx40,rtx50"
     flavor = engines.flavor if engines else "rtx"
@@ -75,7 +75,7 @@ def rebuild(bundle: Bundle, device: Device | None) -> str:
     if flavor == "standard":
         cards += " --flavor standard"
     precision = f" --precision {manifest.precision}" if engines and manifest.precision != "fp16" else ""
-    return f"pocketgenie export {checkpoint} --target tensorrt --cards {cards}{precision}"
+    return f"pocketgenie export {source} --target tensorrt --cards {cards}{precision}"
 
 
 def name_of(engines: Engines) -> str:

@@ -31,8 +31,9 @@ DTYPES = {"UINT8": "uint8", "INT32": "int32", "FLOAT": "float32", "HALF": "float
 class TrtEngine:
     """One graph's engine and the context that runs it."""
 
-    def __init__(self, library: Library, engine: Any, context: Any, captures: bool) -> None:
-        self.library, self.engine, self.context = library, engine, context
+    def __init__(self, library: Library, engine: Any, config: Any, context: Any, captures: bool) -> None:
+        self.context = context  # let go of in this order: the library wants what made it to outlive it
+        self.config, self.engine, self.library = config, engine, library
         self.captures = captures
         """Whether the library itself replays the run as one CUDA graph."""
         self.ran = False
@@ -104,7 +105,7 @@ class Library:
         context = engine.create_execution_context(runtime_config=config)
         if context is None:
             raise self.failure(f"does not start `{graph}`")
-        return TrtEngine(self, engine, context, captures)
+        return TrtEngine(self, engine, config, context, captures)
 
     def keep(self) -> None:
         """Write what was compiled so far beside the bundle."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from pocketgenie.genie.spec import MemorySpec, TensorSpec
 from pocketgenie.runtimes.device import HostDevice
 from pocketgenie.runtimes.device_backend import (
     ALIGNMENT,
+    DeviceBackend,
     DeviceMemory,
     Entry,
     Tensor,
@@ -27,7 +29,7 @@ from pocketgenie.runtimes.device_backend import (
     nbytes,
     pack,
 )
-from pocketgenie.runtimes.ort_cuda import CPU, on_device
+from pocketgenie.runtimes.ort_cuda import CPU, on_device, open_engine
 from pocketgenie.runtimes.session import GraphSession
 from pocketgenie.runtimes.table import load_session
 
@@ -160,6 +162,19 @@ def test_a_graph_that_the_bundle_lacks_is_named(tiny_bundle):
     session = on_device(lacking, HostDevice(), CPU)
     with pytest.raises(UserError, match="no graph `logits`"):
         session.logits(np.zeros(session.spec.tokens, np.int32), 0)
+
+
+def test_it_says_when_a_graph_has_run_for_the_first_time(tiny_bundle):
+    bundle, device, told = load_bundle(tiny_bundle), HostDevice(), []
+    backend = DeviceBackend(
+        bundle, device, partial(open_engine, bundle, device, CPU), lambda: told.append(set(backend.ran))
+    )
+    backend.open("play")  # which is not to run it
+    session = GraphSession(bundle.manifest.spec, backend)
+    for number in range(3):
+        session.play(0, draw_noise(session.spec, 0, number))
+    session.decode(np.zeros(session.spec.tokens, np.int32))
+    assert told == [{"play"}, {"play", "decode"}]
 
 
 def test_a_wrong_type_or_shape_of_an_input_never_reaches_the_device(tiny_bundle):
