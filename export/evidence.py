@@ -72,9 +72,13 @@ def _rung(field: str, row: RuntimeRow) -> tuple[str, str]:
         return told, ""
     match field:
         case "pass_":
-            return told, f"logits within {bounds.max_abs:g}; top-1 ≥ {bounds.top1:.1%}"
+            return told, f"logits within {bounds.max_abs:g}; KL ≤ {bounds.kl:g}; top-1 ≥ {bounds.top1:.1%}"
         case "world":
             return told, f"within {bounds.world_db:g} dB"
+        case "frame" if bounds.near_tie is None:
+            return told, f"equal tokens ≥ {bounds.token_match:.0%}"
+        case "rollout" if bounds.near_tie is None:
+            return told, "judged by L4: one other token makes another roll-out"
         case _:
             return told, f"equal tokens, PSNR ≥ {bounds.psnr_db:g} dB; or ties within {bounds.near_tie:g}"
 

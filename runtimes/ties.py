@@ -22,7 +22,7 @@ Array = NDArray[Any]
 Logits = Callable[[Array], Array]
 """tokens int32 [S] with V where masked -> logits float32 [S, V]"""
 
-NEAR = 1e-2
+NEAR = 3e-2
 """Choices closer than this are tried the other way; what counts as a near-tie is runtimes/bounds.py's."""
 TRIES = 32  # the closest ones; each costs a frame
 
