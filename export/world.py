@@ -61,7 +61,7 @@ class Source:
 
 
 def open_source(folder: Path) -> Source:
-    """A checkpoint folder, or a bundle that has its reference inside. Raises UserError for a bundle without."""
+    """A checkpoint folder, or a bundle with its reference inside. Raises UserError for one without."""
     if not (folder / MANIFEST).exists():
         name = folder.resolve().name
         return Source(name=name, checkpoint=folder, clips=folder / CLIPS, gallery=folder / "gallery")
