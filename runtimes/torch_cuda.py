@@ -7,11 +7,11 @@ CPU as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,14 +19,13 @@ from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle
 from pocketgenie.genie.checkpoint import Genie
 from pocketgenie.genie.config import GenieConfig
-from pocketgenie.genie.contract import TORCH_DTYPES, GraphDef, World
+from pocketgenie.genie.contract import World
 from pocketgenie.genie.graphs import GenieWorld
 from pocketgenie.genie.quantizer import Quantizer
-from pocketgenie.genie.sampler import Sampler
-from pocketgenie.genie.spec import MemorySpec, TensorSpec
-from pocketgenie.runtimes.fp8 import Float8Linear, check_card, use_float8
+from pocketgenie.runtimes.fp8 import check_card, use_float8
 from pocketgenie.runtimes.reference import Forward, reference_world
-from pocketgenie.runtimes.session import Array, GraphSession
+from pocketgenie.runtimes.session import GraphSession
+from pocketgenie.runtimes.torch_backend import TorchDeviceBackend, place
 from pocketgenie.runtimes.torch_step import FrameDynamics, with_frame_steps
 
 Runtime = Literal["cuda-eager", "cuda-compiled", "cuda-graph"]
@@ -42,97 +41,15 @@ TUNED: dict[str, str | int | bool | Callable[..., Any]] = {
 }
 """Inductor times its matrix kernels against cuBLAS, and reads the memory in fused reductions instead of
 thousands of one-row matrix products."""
-KEPT = (Sampler, Quantizer, Float8Linear)
-"""Modules with dtypes of their own: noise, codes and scales stay float32 whatever the weights are."""
-ALIGNED = 64  # bytes between the tensors of a transfer
 WARM_UP = 3  # runs before a capture: compiling, autotuning, cuBLAS's workspace
 
 
-class Transfer:
-    """Host arrays of fixed shapes and their places on the device, a block each: one copy moves them all."""
-
-    def __init__(self, specs: tuple[TensorSpec, ...], device: torch.device) -> None:
-        sizes = [TORCH_DTYPES[spec.dtype].itemsize * int(np.prod(spec.shape)) for spec in specs]
-        ends = np.cumsum([-(-size // ALIGNED) * ALIGNED for size in sizes], dtype=int).tolist()
-        total = ends[-1] if ends else 0
-        self.host_block = torch.zeros(total, dtype=torch.uint8, pin_memory=device.type == "cuda")
-        self.device_block = torch.zeros(total, dtype=torch.uint8, device=device)
-        self.host: dict[str, Tensor] = {}
-        self.device: dict[str, Tensor] = {}
-        for spec, size, begin in zip(specs, sizes, [0, *ends], strict=False):
-            for block, places in ((self.host_block, self.host), (self.device_block, self.device)):
-                part = block[begin : begin + size].view(TORCH_DTYPES[spec.dtype]).view(spec.shape)
-                places[spec.name] = part
-        self.arrays: dict[str, Array] = {name: part.numpy() for name, part in self.host.items()}
-
-    def send(self, inputs: Mapping[str, Any]) -> None:
-        """Copy host arrays in. The last transfer must be over: a run ends with a synchronisation."""
-        for name, array in self.arrays.items():
-            array[...] = inputs[name]
-        self.device_block.copy_(self.host_block, non_blocking=True)
-
-
-class TorchDeviceBackend:
-    """Runs a world's modules on `device` at `dtype`, and takes the modules over: they are converted in place.
-
-    Small inputs go through pinned memory to fixed places on the device, entries stay there, the outputs that
-    a player looks at come back through pinned memory, and each run synchronises once. `wrap` may compile or
-    capture a module.
-    """
-
-    def __init__(
-        self,
-        graphs: Mapping[str, GraphDef],
-        device: torch.device | str,
-        dtype: torch.dtype = torch.float32,
-        wrap: Callable[[str, nn.Module], Forward] = lambda name, module: module,
-    ) -> None:
-        torch.set_float32_matmul_precision("highest")  # float32 is float32: no TensorFloat-32
-        torch._dynamo.config.recompile_limit = 64  # one process may play a world at many N and dtypes
-        self.graphs, self.device, self.dtype = graphs, torch.device(device), dtype
-        for graph in graphs.values():
-            _place(graph.module, self.device, dtype)
-        self.forwards = {name: wrap(name, graph.module) for name, graph in graphs.items()}
-        self.transfers: dict[str, tuple[Transfer, Transfer]] = {}
-
-    def memory(self, spec: MemorySpec) -> Tensor:
-        """[W, *entry] of `dtype`, whatever the spec's own dtype is."""
-        memory = torch.zeros(spec.slots, *spec.entry, dtype=self.dtype, device=self.device)
-        torch._dynamo.mark_static_address(memory)  # else `reduce-overhead` copies it at every frame
-        return memory
-
-    @torch.inference_mode()
-    def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        definition = self.graphs[graph]
-        if graph not in self.transfers:
-            small = tuple(spec for spec in definition.inputs if not isinstance(inputs[spec.name], Tensor))
-            shown = tuple(spec for spec in definition.outputs if not spec.name.endswith("entry"))
-            self.transfers[graph] = Transfer(small, self.device), Transfer(shown, self.device)
-        there, back = self.transfers[graph]
-        there.send(inputs)
-        drawn = self.forwards[graph](*(there.device.get(s.name, inputs[s.name]) for s in definition.inputs))
-        outputs: dict[str, Any] = {}
-        for spec, value in zip(definition.outputs, drawn, strict=True):
-            if spec.name in back.host:
-                back.host[spec.name].copy_(value.to(TORCH_DTYPES[spec.dtype]), non_blocking=True)
-                outputs[spec.name] = back.arrays[spec.name]
-            else:
-                outputs[spec.name] = value
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
-        return outputs
-
-    def close(self) -> None:
-        """Give the device's memory back, as far as nobody else holds the world."""
-        self.forwards.clear()
-        self.transfers.clear()
-        self.graphs = {}
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
 class Captured:
-    """A module on a GPU as a CUDA graph, captured at its first call for the addresses of those inputs."""
+    """A module on a GPU as a CUDA graph, captured at its first call for the addresses of those inputs.
+
+    A world's graphs share one pool: the outputs of one last until another runs, and by then its tokens and
+    frame are with the host and its entry is in the ring.
+    """
 
     def __init__(self, forward: Forward, device: torch.device, pool: Any) -> None:
         self.forward, self.device, self.pool = forward, device, pool
@@ -157,7 +74,7 @@ class Captured:
                     self.forward(*inputs)
             torch.cuda.current_stream().wait_stream(aside)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self.pool):
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
                 self.outputs = self.forward(*inputs)
         return graph
 
@@ -175,18 +92,18 @@ def open_world(
 
     compiled: how `cuda-graph` is compiled before its capture. `whole`: one program per graph, the fastest;
     `layers`: one program per kind of layer, shared by all layers and passes; `no`: not at all; None: `whole`
-    unless the world is DEEP. float8: the dynamics' products in float8, a copy of its own; `cuda-graph` only.
+    unless the world is DEEP. float8: the dynamics' products in float8, a copy of its own, in any runtime.
     """
     where, graphs = torch.device(device), world.graphs()
-    if runtime == "cuda-eager":
-        return GraphSession(world.spec, TorchDeviceBackend(graphs, where, dtype))
-    if runtime == "cuda-compiled":
-        return GraphSession(world.spec, TorchDeviceBackend(graphs, where, dtype, _reduce_overhead))
     for graph in graphs.values():
-        _place(graph.module, where, dtype)
+        place(graph.module, where, dtype)
     passes = world.spec.memories["dynamics"].entry[0] * (world.spec.steps + 1)
+    if where.type == "cuda" and find_spec("triton") is None:
+        compiled = "no"  # Inductor has nothing to write kernels in (torch for Windows)
     compiled = compiled or ("layers" if passes > DEEP else "whole")
-    graphs = with_frame_steps(graphs, _tuned if compiled == "layers" else lambda layer: layer)
+    if runtime == "cuda-graph" or float8:
+        by_layer = runtime == "cuda-graph" and compiled == "layers"
+        graphs = with_frame_steps(graphs, _tuned if by_layer else lambda layer: layer)
     if float8:
         check_card(where)
         for part in {part for graph in graphs.values() for part in graph.module.modules()}:
@@ -195,6 +112,10 @@ def open_world(
     pool = torch.cuda.graph_pool_handle() if where.type == "cuda" else None
 
     def wrap(name: str, module: nn.Module) -> Forward:
+        if runtime == "cuda-eager":
+            return module
+        if runtime == "cuda-compiled":
+            return _reduce_overhead(module) if name in HOT else module
         forward: Forward = _tuned(module) if compiled == "whole" and name in HOT else module
         return Captured(forward, where, pool) if pool else forward
 
@@ -206,10 +127,8 @@ def _tuned(module: nn.Module) -> Callable[..., Any]:
     return torch.compile(module, dynamic=False, fullgraph=True, options=TUNED)
 
 
-def _reduce_overhead(name: str, module: nn.Module) -> Forward:
+def _reduce_overhead(module: nn.Module) -> Forward:
     """What a good user writes: at batch 1 launches bind, so with Inductor's own CUDA graphs."""
-    if name not in HOT:
-        return module
     compiled = torch.compile(module, dynamic=False, fullgraph=True, mode="reduce-overhead")
 
     def forward(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -218,18 +137,6 @@ def _reduce_overhead(name: str, module: nn.Module) -> Forward:
         return drawn
 
     return forward
-
-
-def _place(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Move a module; its floating weights become `dtype`, but for those of KEPT."""
-    for part in module.modules():
-        for name, tensor in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
-            turned = tensor.is_floating_point() and not isinstance(part, KEPT)
-            placed = tensor.detach().to(device, dtype if turned else tensor.dtype)
-            if isinstance(tensor, nn.Parameter):
-                tensor.data = placed
-            else:
-                setattr(part, name, placed)
 
 
 @contextmanager

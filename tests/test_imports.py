@@ -10,7 +10,10 @@ ROOT = Path(__file__).parent.parent
 ABSENT = ("accelerate", "av", "matplotlib", "onnx", "onnxscript", "safetensors", "tensorboard", "torch")
 
 # The runtimes that are torch; every other module of runtimes/ plays without it.
-TORCH_RUNTIMES = {"reference", "compiled", "torch_cuda", "torch_step", "fp8", "card_limits", "sweep_torch"}
+TORCH_RUNTIMES = {
+    *("reference", "compiled", "torch_cuda", "torch_step", "torch_backend", "fp8"),
+    *("card_limits", "sweep_torch"),
+}
 
 PLAYS = [
     "pocketgenie",
