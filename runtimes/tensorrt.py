@@ -170,8 +170,10 @@ def require_library(bundle: Bundle, engines: Engines) -> Any:
     try:
         import_module("cuda.bindings.driver")
         sdk = import_module(module)
-    except ImportError as error:
-        raise UserError(f"{error.name or module} is not installed; {MENDS[engines.flavor]}") from None
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed; {MENDS[engines.flavor]}") from None
+    except (ImportError, OSError) as error:
+        raise UserError(f"{module} does not load ({error}); {MENDS[engines.flavor]} again") from None
     name, _, version = engines.library.rpartition(" ")
     if sdk.__version__ != version:
         raise UserError(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from pocketgenie.runtimes.device import HostDevice
 from pocketgenie.runtimes.engine_cache import cache_for
 from pocketgenie.runtimes.fallback import load_with_fallback
 from pocketgenie.runtimes.ort_cpu import IDENTITY
+from pocketgenie.runtimes.ort_cuda import CPU, OrtEngine
 from pocketgenie.runtimes.table import load_session
 
 MakeBundle = Callable[..., Bundle]
@@ -56,16 +58,19 @@ def plan() -> bytes:
 
 @pytest.fixture
 def make_bundle(tiny_bundle: Path, plan: bytes, tmp_path: Path) -> MakeBundle:
-    """The tiny world as a bundle of target tensorrt; each graph has the engine of another graph (y = x)."""
+    """The tiny world as a bundle of target tensorrt; each graph has the engine of another graph (y = x).
 
-    def make(without: str | None = None, **changes: object) -> Bundle:
+    With `named` an engine file holds nothing but its graph's name: for the stand-in below.
+    """
+
+    def make(without: str | None = None, named: bool = False, **changes: object) -> Bundle:
         folder = tmp_path / "world"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(tiny_bundle, folder)
         manifest = load_bundle(folder).manifest
         files = {name: f"{name}.engine" for name in manifest.graphs if name != without}
-        for file in files.values():
-            (folder / file).write_bytes(plan)
+        for name, file in files.items():
+            (folder / file).write_bytes(name.encode() if named else plan)
         library = f"tensorrt-rtx {import_module('tensorrt_rtx').__version__}"
         engines = {
             "flavor": "rtx",
@@ -185,6 +190,127 @@ def test_the_library_itself_refuses_an_engine_for_another_card(make_bundle):
         UserError, match=r"TensorRT for RTX refuses the engine of `play` \(Error .*\); pocket"
     ):
         tensorrt.on_device(bundle, engines, trt, Card("8.6"))
+
+
+def stand_in(bundle: Bundle, caches: list[Any], own_graphs: bool) -> Any:
+    """TensorRT's interface over ONNX Runtime: an engine file names its graph. For all that needs a card else.
+
+    `own_graphs`: as TensorRT for RTX, with CUDA graphs and a cache of its own; else as standard TensorRT.
+    """
+    trt = import_module("tensorrt_rtx")
+    types = {"float32": "FLOAT", "float16": "HALF", "int32": "INT32", "uint8": "UINT8"}
+
+    class Cache:
+        given = b""
+
+        def deserialize(self, content: bytes) -> bool:
+            self.given = content
+            return True
+
+        def serialize(self) -> bytes:
+            return b"compiled kernels"
+
+    class Config:
+        def __init__(self) -> None:
+            if own_graphs:
+                self.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED
+                self.create_runtime_cache, self.set_runtime_cache = Cache, caches.append
+
+    class Context:
+        def __init__(self, graph: OrtEngine, config: Config) -> None:
+            captures = getattr(config, "cuda_graph_strategy", None)
+            assert captures in (None, trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE)
+            self.graph = graph
+
+        def set_tensor_address(self, name: str, address: int) -> bool:
+            self.graph.bind(name, address)
+            return True
+
+        def execute_async_v3(self, stream_handle: int) -> bool:
+            self.graph.enqueue()
+            return True
+
+    class CudaEngine:
+        device_memory_size_v2 = 0
+        create_runtime_config = Config
+
+        def __init__(self, graph: OrtEngine) -> None:
+            self.graph, self.tensors = graph, {tensor.name: tensor for tensor in graph.tensors}
+            self.num_io_tensors = len(self.tensors)
+
+        def get_tensor_name(self, index: int) -> str:
+            return list(self.tensors)[index]
+
+        def get_tensor_dtype(self, name: str) -> Any:
+            return getattr(trt.DataType, types[self.tensors[name].dtype])
+
+        def get_tensor_shape(self, name: str) -> Any:
+            return trt.Dims(self.tensors[name].shape)
+
+        def get_tensor_mode(self, name: str) -> Any:
+            return trt.TensorIOMode.INPUT if self.tensors[name].is_input else trt.TensorIOMode.OUTPUT
+
+        def create_execution_context(self, runtime_config: Config) -> Context:
+            return Context(self.graph, runtime_config)
+
+    class Runtime:
+        def __init__(self, logger: Any) -> None:
+            self.logger = logger
+
+        def get_engine_validity(self, plan: Any) -> tuple[Any, int]:
+            return trt.EngineValidity.SUBOPTIMAL, 0
+
+        def deserialize_cuda_engine(self, plan: Any) -> CudaEngine:
+            path = bundle.path(bundle.manifest.graphs[bytes(plan).decode()].file)
+            return CudaEngine(OrtEngine(path, HostDevice(), CPU))
+
+    return SimpleNamespace(**{**vars(trt), "Runtime": Runtime})
+
+
+class Recording(Card):
+    """Counts what is recorded; refuses to where it must."""
+
+    def __init__(self, refuses: bool = False) -> None:
+        super().__init__("8.6")
+        self.refuses, self.recorded, self.replayed = refuses, 0, 0
+
+    def record(self, work: Callable[[], object]) -> Callable[[], None]:
+        self.recorded += 1
+        if self.refuses:
+            raise UserError("this engine cannot be captured")
+
+        def replay() -> None:
+            self.replayed += 1
+            work()
+
+        return replay
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["recorded", "not recorded"])
+@pytest.mark.parametrize("own_graphs", [True, False], ids=["rtx", "standard"])
+def test_it_plays_the_world_through_the_librarys_interface(make_bundle, tiny_bundle, own_graphs, refuses):
+    bundle = make_bundle(named=True)
+    caches: list[Any] = []
+    engines, device = engine_fit.require_engines(bundle), Recording(refuses)
+    session = tensorrt.on_device(bundle, engines, stand_in(bundle, caches, own_graphs), device)
+    own = load_session(tiny_bundle, "ort-cpu")
+    frame = np.load(tiny_bundle / "clips.npz")["frames"][0, 0]
+    for one in (session, own):
+        one.observe(one.encode(frame), one.spec.no_action)
+    for number in range(10):
+        noise = draw_noise(own.spec, 0, number)
+        (tokens, picture), (others, drawn) = (one.play(number % 5, noise) for one in (session, own))
+        assert np.array_equal(tokens, others) and np.array_equal(picture, drawn), f"frame {number}"
+    # of encode, observe and play only the last ran again: once plain, then recorded
+    assert (device.recorded, device.replayed) == ((0, 0) if own_graphs else (1, 0 if refuses else 9))
+    session.close()
+    if own_graphs:
+        assert len(caches) == 3 and len(set(map(id, caches))) == 1, "one cache for all engines"
+        again: list[Any] = []
+        tensorrt.on_device(bundle, engines, stand_in(bundle, again, own_graphs), Card("8.6")).close()
+        assert again[0].given == b"compiled kernels"
+    else:
+        assert not bundle.folder.with_name("world.runtime-cache").exists()
 
 
 @needs_library
