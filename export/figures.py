@@ -34,8 +34,11 @@ def headline(manifest: Manifest, check: CheckDocument | None, not_checked: str) 
             return f"{name} on {row.name} falls short of the reference", f"{reason}.", row.status
         case "not run":
             how = "built, not run" if manifest.engines else f"not proven on {row.name}"
-            why = reason.removeprefix("built, not run: ")
-            return f"{name} as {made}: {how}", f"Not run: {why}.", row.status
+            told = f"Not run: {reason.removeprefix('built, not run: ')}."
+            proven = [one.name for one in check.runtimes if one.status == "passed"] if check else []
+            if manifest.engines and proven:
+                told += f" The ONNX graphs that the engines were built from pass on {', '.join(proven)}."
+            return f"{name} as {made}: {how}", told, row.status
 
 
 def _same_world(row: RuntimeRow) -> str:

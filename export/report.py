@@ -117,12 +117,13 @@ def _rollout(rollout: Rollout, fps: float) -> Section:
     stills = Strip([(name, [(_frame_name(t), _png(frames[t])) for t in picked]) for name, frames in rows])
 
     first = rollout.first_difference
-    same = "Every token of every frame is the same."
+    same, apart_since = "Every token of every frame is the same.", ""
     if first is not None:
         same = f"The first token that differs is in frame {first}."
+        apart_since = " From there on each goes its own way; L3 below says whether that choice was a tie."
     told = (
         f"Left the PyTorch reference, then `{rollout.runtime}`, then how far they are apart, {AMPLIFY} times "
-        f"amplified: black is no difference. Same picture, same actions, same noise. **{same}**"
+        f"amplified: black is no difference. Same picture, same actions, same noise. **{same}**{apart_since}"
     )
     likeness = curve(rollout.psnr_db(), 100, "PSNR per frame")
     chart = Charts([("Likeness of each frame to the reference's: PSNR, dB", likeness)])

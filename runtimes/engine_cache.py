@@ -43,10 +43,11 @@ class EngineCache:
 
 
 def cache_for(bundle: Bundle, library: str, card: str, driver: str) -> EngineCache:
-    """The cache of this bundle (by its seal) on this card. What no longer fits is never read."""
+    """The cache of these engines (by their hashes) on this card. What no longer fits is never read."""
     engines = bundle.manifest.engines
     assert engines is not None
-    key = "\n".join((bundle.manifest.seal, library, card, driver))
+    hashes = [bundle.manifest.files[engine.file].sha256 for engine in engines.graphs.values()]
+    key = "\n".join((*sorted(hashes), library, card, driver))
     folder = bundle.folder.resolve()
     beside = folder.with_name(folder.name + engines.runtime_cache)
     return EngineCache(beside / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.cache")

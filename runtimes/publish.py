@@ -58,7 +58,8 @@ def show(contest: Contest, name: str, exam: Exam, report: Report) -> Shown:
 def publish(folder: Path, document: CheckDocument, shown: Shown) -> None:
     """Put parity.json, bench.json and the report into the bundle. Raises UserError as `amended` does."""
     manifest, name = load_bundle(folder, only=()).manifest, document.bundle.name
-    made = f"--target {manifest.target} --precision {manifest.precision} -o {name}"
+    cards = f" --cards {','.join(manifest.engines.cards)}" if manifest.engines else ""
+    made = f"--target {manifest.target} --precision {manifest.precision}{cards} -o {name}"
     with amended(folder) as new:
         (new / "parity.json").write_text(to_json(document.parity_part()))
         (new / "bench.json").write_text(to_json(document.bench_part()))
