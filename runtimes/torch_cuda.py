@@ -103,7 +103,7 @@ def open_world(
     compiled = compiled or ("layers" if passes > DEEP else "whole")
     if runtime == "cuda-graph" or float8:
         by_layer = runtime == "cuda-graph" and compiled == "layers"
-        graphs = with_frame_steps(graphs, _tuned if by_layer else lambda layer: layer)
+        graphs = with_frame_steps(graphs, lambda layer: _tuned(layer, where) if by_layer else layer)
     if float8:
         check_card(where)
         for part in {part for graph in graphs.values() for part in graph.module.modules()}:
@@ -116,15 +116,16 @@ def open_world(
             return module
         if runtime == "cuda-compiled":
             return _reduce_overhead(module) if name in HOT else module
-        forward: Forward = _tuned(module) if compiled == "whole" and name in HOT else module
+        forward: Forward = _tuned(module, where) if compiled == "whole" and name in HOT else module
         return Captured(forward, where, pool) if pool else forward
 
     return GraphSession(world.spec, TorchDeviceBackend(graphs, where, dtype, wrap))
 
 
-def _tuned(module: nn.Module) -> Callable[..., Any]:
-    """Compiled as well as Inductor can, to be captured from outside."""
-    return torch.compile(module, dynamic=False, fullgraph=True, options=TUNED)
+def _tuned(module: nn.Module, device: torch.device) -> Callable[..., Any]:
+    """Compiled as well as Inductor can, to be captured from outside; for the CPU, a trial, just compiled."""
+    options = TUNED if device.type == "cuda" else {}
+    return torch.compile(module, dynamic=False, fullgraph=True, options=options)
 
 
 def _reduce_overhead(module: nn.Module) -> Forward:
