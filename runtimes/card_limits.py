@@ -34,7 +34,7 @@ class CardLimits:
         self.cuda = self.device.type == "cuda"
         self.seconds = 0.05 if quick else 0.3
         self.sizes = SMALL_SIZES if quick else SIZES
-        self.copied = 1 << (24 if quick else 32)
+        self.copied = 1 << (24 if quick else 31)
         """Bytes of the buffers that are copied: many times what a cache holds."""
         torch.set_float32_matmul_precision("highest")  # TF32 off
 

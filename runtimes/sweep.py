@@ -26,11 +26,22 @@ from pocketgenie.runtimes.sweep_plan import Contest, plan
 from pocketgenie.runtimes.sweep_results import Document, Parity
 from pocketgenie.runtimes.worker import WorkerFailed
 
+Proven = tuple[tuple[str, str, tuple[str, ...]], ...]
+"""Target, precision and runtimes of each bundle."""
 MATRICES = ("bfloat16", "float16", "float8", "float32")
-PROVEN = (("onnx", "fp32"), ("tensorrt", "fp16"))
-PROVE_AFTER = 2
-"""Contests that come before the parity of the embedded world: the large one and the embedded one at N = 2."""
-PROVE_SHARE = 0.4
+PROVEN: dict[str, Proven] = {
+    "cuda": (
+        ("onnx", "fp32", ("cuda-graph", "cuda-eager", "ort-cuda")),
+        ("tensorrt", "fp16", ("tensorrt", "ort-cuda", "cuda-graph")),
+    ),
+    "cpu": (("onnx", "fp32", ("ort-cpu",)), ("tensorrt", "fp16", ("tensorrt",))),
+}
+"""Bundles of the trained world by device, and the runtimes that are checked in each."""
+PROVEN_LAST: dict[str, Proven] = {"cuda": (("onnx", "fp32", ("compiled", "cuda-compiled")),), "cpu": ()}
+"""If there is time: what Inductor compiles for minutes."""
+PROVE_AFTER = 3
+"""Contests that come before the parity: the large world and the embedded one at N = 2."""
+PROVE_SHARE = 0.5
 """Of the time that is left, at most, for one bundle's parity."""
 
 
@@ -51,15 +62,24 @@ class Sweep:
 
     def run(self) -> None:
         """All of it."""
-        contests = plan(self.settings.device, self.settings.quick, self.settings.worlds)
+        settings, contests = self.settings, list[Contest]()
+        if settings.part != "parity":
+            contests = plan(settings.device, settings.quick, settings.worlds)
+        first: Proven = ()
+        last: Proven = ()
+        if settings.part != "speed":
+            first, last = PROVEN[settings.device], PROVEN_LAST[settings.device]
         try:
             self._limits()
+            if not contests:
+                self._parity(first)
             for number, contest in enumerate(contests):
                 self.say(f"{contest.world} N={contest.steps} {contest.dtype}: {', '.join(contest.players)}")
                 ContestRun(contest, self.settings, self.processes, self.document, self._save).run()
                 self._close_idle(contests[number + 1 :])
                 if number + 1 == min(PROVE_AFTER, len(contests)):
-                    self._parity()
+                    self._parity(first)
+            self._parity(last)
             self.document.finished = True
         finally:
             self.processes.end(*list(self.processes.workers))
@@ -93,18 +113,28 @@ class Sweep:
         self.processes.end(home)
         self._save()
 
-    def _parity(self) -> None:
-        """The trained world in every runtime that works here, by `check`."""
+    def _parity(self, bundles: Proven) -> None:
+        """The trained world in the runtimes of this device, by `check`."""
         settings = self.settings
-        for target, precision in PROVEN if settings.parity else ():
-            self.say(f"parity of {settings.checkpoint.name}: {target} {precision}")
+        for target, precision, names in bundles:
+            self.say(f"parity of {settings.checkpoint.name}, {target} {precision}: {', '.join(names)}")
             limit = max(self.left() * PROVE_SHARE, 3 * RESERVE)
             if self.left() < limit:
-                row = Parity(target=target, precision=precision, status="not run", reason=OUT_OF_TIME)
+                row = Parity(
+                    target=target, precision=precision, runtimes=names, status="not run", reason=OUT_OF_TIME
+                )
             else:
-                only = ("ort-cpu",) if settings.quick and target == "onnx" else ()
-                frames, folder = settings.parity_frames, settings.scratch
-                row = prove(settings.checkpoint, target, precision, only, frames, folder, limit)
+                row = prove(
+                    settings.checkpoint,
+                    target,
+                    precision,
+                    names,
+                    device=settings.device,
+                    frames=settings.parity_frames,
+                    clips=settings.parity_clips,
+                    folder=settings.scratch,
+                    seconds=limit,
+                )
             self.document.parity.append(row)
             self._save()
 

@@ -10,10 +10,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pocketgenie.errors import UserError
 from pocketgenie.runtimes.sweep_plan import configuration
@@ -34,8 +37,8 @@ EXPORT_NEEDS = (
 TARGET_NEEDS = {"onnx": (), "tensorrt": ("tensorrt_rtx",)}
 PACKAGES = {"tensorrt_rtx": "tensorrt-rtx", "PIL": "pillow"}
 PRECISION = {"float32": "fp32", "float16": "fp16"}
-CARDS = ("this", "portable")
-"""Engines that may run on a card outside the RTX generations: built for it, else the portable ones."""
+CARDS = {"cuda": ("this", "portable"), "cpu": ("portable",)}
+"""Engines to try, by device: for this very card, which may be no RTX card, else portable ones."""
 
 
 def lacking(names: Sequence[str]) -> str | None:
@@ -61,6 +64,8 @@ def lacking(names: Sequence[str]) -> str | None:
 
 def pocketgenie(arguments: Sequence[str], seconds: float) -> None:
     """Run the command line from the source tree. Raises UserError with its last words, or when time is up."""
+    if seconds <= 0:
+        raise UserError(f"no time is left for `{arguments[0]}`")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     process = subprocess.Popen(
         [sys.executable, "-m", "pocketgenie", *arguments],
@@ -103,18 +108,23 @@ def random_checkpoint(world: str, steps: int, quick: bool, folder: Path) -> Path
 
 
 def export_random(
-    world: str, steps: int, quick: bool, runtime: str, dtype: str, folder: Path, seconds: float
+    world: str, steps: int, quick: bool, device: str, runtime: str, dtype: str, folder: Path, seconds: float
 ) -> Path:
     """A bundle of random weights for one runtime of the table. Raises UserError with what is missing."""
     target = "tensorrt" if runtime == "tensorrt" else "onnx"
     if why := lacking((*EXPORT_NEEDS, *TARGET_NEEDS[target])):
         raise UserError(why)
+    from pocketgenie.runtimes.doctor import examine
+    from pocketgenie.runtimes.table import RUNTIMES
+
+    if not (found := examine(RUNTIMES[runtime])).works:
+        raise UserError(f"{found.detail}; {found.mend}")
     made = folder / f"{world}-{steps}-{target}-{dtype}"
     if not made.exists():
         checkpoint = folder / f"{world}-{steps}"
         if not checkpoint.exists():
             random_checkpoint(world, steps, quick, checkpoint)
-        _export(checkpoint, target, PRECISION[dtype], made, seconds, "--no-reference")
+        _export(checkpoint, target, PRECISION[dtype], made, CARDS[device], seconds, "--no-reference")
     return made
 
 
@@ -123,12 +133,16 @@ def prove(
     target: str,
     precision: str,
     runtimes: Sequence[str],
+    *,
+    device: str,
     frames: int,
+    clips: int,
     folder: Path,
     seconds: float,
 ) -> Parity:
-    """Export the trained world and `check` it in these runtimes (none: all that fit and work here)."""
-    row: dict[str, Any] = {"target": target, "precision": precision}
+    """Export the trained world and `check` it in these runtimes, on its first `clips` held-out clips."""
+    row: dict[str, Any] = {"target": target, "precision": precision, "runtimes": tuple(runtimes)}
+    ends = time.monotonic() + seconds
     if why := lacking((*EXPORT_NEEDS, *TARGET_NEEDS[target])):
         return Parity(**row, status="not run", reason=why)
     bundle, found = (
@@ -136,12 +150,15 @@ def prove(
         folder / f"{target}-{precision}.check.json",
     )
     try:
-        _export(checkpoint, target, precision, bundle, seconds)
+        if not bundle.exists():
+            few = folder / "clips.npz"
+            np.savez_compressed(few, frames=np.load(checkpoint / "clips.npz")["frames"][:clips])
+            _export(checkpoint, target, precision, bundle, CARDS[device], seconds, "--clips", str(few))
         chosen = [word for name in runtimes for word in ("--runtime", name)]
         found.unlink(missing_ok=True)
         options = ["--json", str(found), "--frames", str(frames), "--no-report"]
         try:
-            pocketgenie(["check", str(bundle), *chosen, *options], seconds)
+            pocketgenie(["check", str(bundle), *chosen, *options], ends - time.monotonic())
         except UserError:
             if not found.exists():  # else: it could not run something, and says so there
                 raise
@@ -150,7 +167,15 @@ def prove(
     return Parity(**row, status="measured", check=json.loads(found.read_text()))
 
 
-def _export(checkpoint: Path, target: str, precision: str, out: Path, seconds: float, *more: str) -> None:
+def _export(
+    checkpoint: Path,
+    target: str,
+    precision: str,
+    out: Path,
+    engines: Sequence[str],
+    seconds: float,
+    *more: str,
+) -> None:
     arguments = [
         "export",
         str(checkpoint),
@@ -164,10 +189,10 @@ def _export(checkpoint: Path, target: str, precision: str, out: Path, seconds: f
     ]
     if target != "tensorrt":
         return pocketgenie(arguments, seconds)
-    refused = []
-    for cards in CARDS:
+    refused, ends = [], time.monotonic() + seconds
+    for cards in engines:
         try:
-            return pocketgenie([*arguments, "--cards", cards], seconds)
+            return pocketgenie([*arguments, "--cards", cards], ends - time.monotonic())
         except UserError as error:
             refused.append(f"--cards {cards}: {error}")
     raise UserError("; ".join(refused))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,9 +50,11 @@ class Settings:
     turn_seconds: float
     worlds: tuple[str, ...]
     """None: all."""
-    parity: bool
+    part: Literal["all", "speed", "parity"]
     parity_frames: int
     """Of each roll-out of L3."""
+    parity_clips: int
+    """Held-out clips, at most."""
     checkpoint: Path
     """Of the trained world, for the parity."""
     scratch: Path
@@ -185,17 +187,25 @@ class ContestRun:
             )
         limit = max(RESERVE, min(EXPORT_SECONDS, self.processes.left()))
         folder = export_random(
-            contest.world, contest.steps, settings.quick, player, contest.dtype, settings.scratch, limit
+            contest.world,
+            contest.steps,
+            settings.quick,
+            settings.device,
+            player,
+            contest.dtype,
+            settings.scratch,
+            limit,
         )
         return Home(BundlePlayers, (folder,))
 
     def _round(self, number: int) -> None:
         """Every player that is ready takes a turn; the order turns about."""
+        slow = {player for player in self.homes if self._is_slow(player)}
         if number == 0:
-            for player in self.homes:
+            for player in self.homes.keys() - slow:
                 self.turns[player].clear()
         for player in list(self.homes) if number % 2 else list(reversed(self.homes)):
-            if player not in self.homes:
+            if player not in self.homes or (player in slow and number > 0):
                 continue
             try:
                 self.turns[player].append(self._turn(self.homes[player], player))
@@ -203,6 +213,11 @@ class ContestRun:
             except WorkerFailed as failure:
                 self._put(replace(self.rows[player], reason=f"failed in round {number + 1}: {failure}"))
                 self._mourn(self.homes.pop(player))
+
+    def _is_slow(self, player: str) -> bool:
+        """One frame is more than a turn: its first turn counts, and one round is enough."""
+        speed = self.rows[player].speed
+        return speed is not None and speed.p50_ms > self.settings.turn_seconds * 1000
 
     def _turn(self, home: Home, player: str) -> list[float]:
         settings = self.settings

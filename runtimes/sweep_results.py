@@ -122,6 +122,8 @@ class Parity:
 
     target: str
     precision: str
+    runtimes: tuple[str, ...]
+    """Those asked for; empty: all that fit."""
     status: Status
     reason: str | None = None
     check: dict[str, Any] | None = None

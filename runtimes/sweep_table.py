@@ -109,7 +109,8 @@ def _reasons(cases: Iterable[Case]) -> Iterator[str]:
 def _parity(row: Parity) -> Iterator[str]:
     name = f"{row.target} {row.precision}"
     if row.check is None:
-        yield from _wrap(f"{name}: {row.status}: {row.reason}", 2)
+        which = ", ".join(row.runtimes)
+        yield from _wrap(f"{name} {which}: {row.status}: {row.reason}", 2)
         return
     for found in row.check["runtimes"]:
         fps = f"{_number(found['fps']['median'])} fps" if found["fps"] else "no fps"

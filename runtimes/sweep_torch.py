@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 from typing import Any
 
@@ -72,6 +71,7 @@ class WorldPlayers(Players):
         self.weights = self._allocated()
 
     def prepare(self, steps: int, dtype: str, player: str) -> Built:
+        self._tidy()  # what a player that failed has left
         before = self._allocated()
         if self.cuda:
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -82,7 +82,8 @@ class WorldPlayers(Players):
         return Built(ready_s=built.ready_s, device_mb=peak / 1e6)
 
     def build(self, steps: int, dtype: str, player: str) -> Plays:
-        world = self._shared(steps)
+        world = GenieWorld(self.world.genie)
+        world.spec = world.spec.model_copy(update={"steps": steps})
         if player == "paper-way":
             return PaperWay(world, self.device)
         layers = unrolled_layers(self.config, steps)
@@ -102,14 +103,6 @@ class WorldPlayers(Players):
             )
         )
 
-    def _shared(self, steps: int) -> GenieWorld:
-        """Modules of its own over the same weights, since a player may rebuild them."""
-        weights = [*self.world.genie.parameters(), *self.world.genie.buffers()]
-        genie = copy.deepcopy(self.world.genie, {id(tensor): tensor for tensor in weights})
-        world = GenieWorld(genie)
-        world.spec = world.spec.model_copy(update={"steps": steps})
-        return world
-
     def copies_ms(self, spec: WorldSpec) -> float:
         noise_NS = torch.zeros(spec.steps, spec.tokens, dtype=torch.int32)
 
@@ -126,6 +119,9 @@ class WorldPlayers(Players):
 
     def drop(self) -> None:
         super().drop()
+        self._tidy()
+
+    def _tidy(self) -> None:
         gc.collect()
         if self.cuda:
             torch.cuda.empty_cache()

@@ -34,8 +34,9 @@ def settings(tmp_path):
         frames=3,
         turn_seconds=1.0,
         worlds=(),
-        parity=False,
+        part="speed",
         parity_frames=2,
+        parity_clips=1,
         checkpoint=tmp_path,
         scratch=tmp_path,
     )

@@ -86,7 +86,9 @@ def document():
     row = case("paper_10b", "cuda-eager", 1.0, "bfloat16")
     found.put(replace(row, status="failed", reason=out_of_memory, speed=None))
     missing = "tensorrt-rtx is not installed (pip install tensorrt-rtx)"
-    found.parity.append(Parity(target="tensorrt", precision="fp16", status="not run", reason=missing))
+    found.parity.append(
+        Parity(target="tensorrt", precision="fp16", runtimes=("tensorrt",), status="not run", reason=missing)
+    )
     found.finished = True
     found.goals = goals(found)
     return found
