@@ -1,4 +1,4 @@
-"""`export --target tensorrt` as a user runs it where there is no NVIDIA card: real engines, nothing claimed."""
+"""`export --target tensorrt` as a user runs it without an NVIDIA card: real engines, nothing claimed."""
 
 from __future__ import annotations
 
