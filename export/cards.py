@@ -40,7 +40,7 @@ CARDS: Final = {
             sdk="SM75",
             architecture="Turing",
             examples="GeForce RTX 2060 to 2080 Ti, GTX 16, Quadro RTX, T4",
-            choose="fp16 alone: for it the library has no float32 products and no bf16",
+            choose="fp16; float32 products are slow there, and slow on the cards that share its file",
         ),
         Card(
             name="rtx30",

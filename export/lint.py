@@ -51,7 +51,7 @@ DECOMPOSE: Final = "write the attention as MatMul, Softmax, MatMul (torch does s
 SYMMETRIC: Final = "quantize to int8 with zero points of 0 (QInt8, symmetric)"
 OUTSIDE: Final = "draw it on the host and make it an input of the graph"
 ONNX_OWN: Final = "use ONNX's own operators"
-NEWER: Final = "take --precision fp16, or leave rtx20 out of --cards"
+NEWER: Final = "use float16 there, or leave rtx20 out of --cards"
 
 
 @dataclass(frozen=True)

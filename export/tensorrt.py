@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import onnx
@@ -24,10 +25,12 @@ from pocketgenie.errors import UserError
 from pocketgenie.export.cards import Card
 from pocketgenie.export.lint import lint
 from pocketgenie.export.manifest import Engine, Engines, Flavor
+from pocketgenie.export.turing import turing_form
 
 MODULES: Final = {"rtx": "tensorrt_rtx", "standard": "tensorrt"}
 INSTALL: Final = {"rtx": "pip install 'pocketgenie[tensorrt]'", "standard": "pip install tensorrt"}
 NAMED: Final = "--flavor rtx with a card by its name, like --cards rtx40, needs none"
+TURING: Final = "7.5"
 LONGEST: Final = 300
 """Characters of the library's own words in an error."""
 
@@ -45,15 +48,19 @@ def build_engines(
     missing, and for a node that cannot be built.
     """
     capabilities = check_builder(cards, flavor)
-    for name, file in files.items():
-        _refuse(name, folder / file, capabilities)
     sdk, graphs = _sdk(flavor), {}
-    for name, file in files.items():
-        report(f"building the engine {name}")
-        started = time.perf_counter()
-        _build(sdk, name, folder / file, folder / f"{name}.engine", cards if flavor == "rtx" else ())
-        seconds = round(time.perf_counter() - started, 2)
-        graphs[name] = Engine(file=f"{name}.engine", build_seconds=seconds)
+    with TemporaryDirectory(dir=folder) as scratch:
+        sources = {name: folder / file for name, file in files.items()}
+        if flavor == "rtx" and TURING in capabilities:
+            sources = {name: turing_form(path, Path(scratch)) for name, path in sources.items()}
+        for name, source in sources.items():
+            _refuse(name, source, capabilities)
+        for name, source in sources.items():
+            report(f"building the engine {name}")
+            started = time.perf_counter()
+            _build(sdk, name, source, folder / f"{name}.engine", cards if flavor == "rtx" else ())
+            seconds = round(time.perf_counter() - started, 2)
+            graphs[name] = Engine(file=f"{name}.engine", build_seconds=seconds)
     return Engines(
         flavor=flavor,
         library=engine_library(flavor),

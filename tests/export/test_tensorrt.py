@@ -138,11 +138,14 @@ def test_the_exporter_breaks_no_rule(tiny_bundle):
         assert lint(onnx.load(path, load_external_data=False), ("8.6", "8.9", "12.0")) == []
 
 
-def test_float32_products_are_refused_for_turing(graphs):
-    with pytest.raises(
-        UserError, match=r"Gemm node .*refused for Turing.*--precision fp16.*more in this graph"
-    ):
-        build(graphs, "rtx20,rtx30")
+def test_turing_has_engines_too(graphs):
+    """Their float32 products are rewritten (tests/export/test_turing.py)."""
+    before = sorted(path.name for path in graphs.iterdir())
+    built = build(graphs, "rtx20", "rtx", "encode", "decode", "logits", "infer_action")
+    assert built.capabilities == ("7.5",) and len(built.graphs) == 4
+    assert {path.name for path in graphs.iterdir()} - set(before) <= {
+        f"{name}.engine" for name in built.graphs
+    }
 
 
 def test_a_graph_that_breaks_a_rule_is_named_before_any_build(tmp_path):
