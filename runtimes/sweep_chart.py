@@ -19,8 +19,6 @@ COLOURS = {
 }
 WIDTH, LEFT, RIGHT, BAR, GAP, HEAD = 720, 190, 70, 15, 12, 74
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, DejaVu Sans, sans-serif"
-PAPER_FPS = 1.0
-"""What the paper says of its model."""
 
 
 def draw(document: Document) -> str:

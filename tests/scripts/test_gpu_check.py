@@ -65,13 +65,22 @@ def test_a_machine_with_torch_and_numpy_alone_measures_all_but_the_bundles(tmp_p
 
 
 @pytest.mark.slow
-def test_a_full_machine_plays_exported_graphs_and_checks_them(tmp_path, tiny_checkpoint):
-    found = quick(tmp_path, "--worlds", "coinrun", "--checkpoint", str(tiny_checkpoint))
+def test_exported_graphs_take_part_where_their_libraries_are(tmp_path):
+    found = quick(tmp_path, "--worlds", "coinrun", "--part", "speed")
     exported = [row for row in found["cases"] if row["player"] == "ort-cpu"]
     assert exported and all(row["status"] == "measured" and row["stages_ms"] for row in exported), exported
-    proven = next(row for row in found["parity"] if row["target"] == "onnx")
+    assert found["parity"] == []
+
+
+@pytest.mark.slow
+def test_the_trained_world_is_checked_and_what_lacks_is_named(tmp_path, tiny_checkpoint):
+    checkpoint = ("--checkpoint", str(tiny_checkpoint))
+    found = quick(tmp_path, "--part", "parity", *checkpoint, hidden=("tensorrt_rtx",))
+    proven, engines = found["parity"]
     assert proven["status"] == "measured", proven["reason"]
     assert [(row["name"], row["status"]) for row in proven["check"]["runtimes"]] == [("ort-cpu", "passed")]
+    assert engines["status"] == "not run" and "tensorrt-rtx is not installed" in engines["reason"]
+    assert found["cases"] == []
 
 
 def test_no_driver_is_one_line_and_exit_code_2(tmp_path):
