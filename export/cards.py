@@ -31,6 +31,13 @@ class Card:
     needs_gpu: bool = False
 
 
+LIBRARIES: Final = {"rtx": "tensorrt_rtx", "standard": "tensorrt"}
+"""Import name of each flavor's library."""
+INSTALL: Final = {
+    "rtx": "pip install 'pocketgenie[tensorrt]'",
+    "standard": "pip install tensorrt cuda-bindings",
+}
+
 CARDS: Final = {
     card.name: card
     for card in (

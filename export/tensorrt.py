@@ -22,13 +22,12 @@ from typing import Any, Final
 import onnx
 
 from pocketgenie.errors import UserError
-from pocketgenie.export.cards import Card
+from pocketgenie.export.cards import INSTALL, LIBRARIES, Card
 from pocketgenie.export.lint import lint
 from pocketgenie.export.manifest import Engine, Engines, Flavor
 from pocketgenie.export.turing import turing_form
+from pocketgenie.runtimes.machine import gpu
 
-MODULES: Final = {"rtx": "tensorrt_rtx", "standard": "tensorrt"}
-INSTALL: Final = {"rtx": "pip install 'pocketgenie[tensorrt]'", "standard": "pip install tensorrt"}
 NAMED: Final = "--flavor rtx with a card by its name, like --cards rtx40, needs none"
 TURING: Final = "7.5"
 LONGEST: Final = 300
@@ -87,40 +86,23 @@ def check_builder(cards: Sequence[Card], flavor: Flavor) -> tuple[str, ...]:
 
 def engine_library(flavor: Flavor) -> str:
     """What builds and loads engines here, like "tensorrt-rtx 1.7.1.116". Raises UserError without it."""
-    return f"{MODULES[flavor].replace('_', '-')} {_sdk(flavor).__version__}"
+    return f"{LIBRARIES[flavor].replace('_', '-')} {_sdk(flavor).__version__}"
 
 
 def _sdk(flavor: Flavor) -> Any:
     try:
-        return import_module(MODULES[flavor])
+        return import_module(LIBRARIES[flavor])
     except ModuleNotFoundError:
-        raise UserError(f"{MODULES[flavor]} is not installed; {INSTALL[flavor]}") from None
+        raise UserError(f"{LIBRARIES[flavor]} is not installed; {INSTALL[flavor]}") from None
     except (ImportError, OSError) as error:
-        raise UserError(f"{MODULES[flavor]} does not load ({error}); {INSTALL[flavor]} again") from None
+        raise UserError(f"{LIBRARIES[flavor]} does not load ({error}); {INSTALL[flavor]} again") from None
 
 
 def _capability_here(why: str) -> str:
     """Compute capability of this machine's first GPU. Raises UserError without one."""
-    try:
-        cuda: Any = import_module("cuda.bindings.driver")
-    except ModuleNotFoundError:
-        raise UserError(f"{why}, and cuda-bindings is not installed; {INSTALL['rtx']}") from None
-
-    def ask(call: Callable[..., tuple[Any, ...]], *arguments: object) -> Any:
-        code, *values = call(*arguments)
-        if int(code):
-            raise RuntimeError(code)
-        return values[0] if values else None
-
-    attribute = cuda.CUdevice_attribute
-    try:
-        ask(cuda.cuInit, 0)
-        device = ask(cuda.cuDeviceGet, 0)
-        major = ask(cuda.cuDeviceGetAttribute, attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device)
-        minor = ask(cuda.cuDeviceGetAttribute, attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device)
-    except RuntimeError:  # also what the bindings raise where there is no libcuda
-        raise UserError(f"{why}: no NVIDIA driver or GPU; {NAMED}") from None
-    return f"{major}.{minor}"
+    if (card := gpu()) is None:
+        raise UserError(f"{why}: no NVIDIA driver or GPU; {NAMED}")
+    return card.capability
 
 
 def _refuse(graph: str, path: Path, capabilities: Sequence[str]) -> None:

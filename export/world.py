@@ -91,7 +91,8 @@ def export_checkpoint(
     world = load_world(checkpoint)
     needed = (6 if cards else 3) * sum((checkpoint / name).stat().st_size for name in CHECKPOINT_FILES)
     with staged(destination, needed=needed) as folder:
-        clips = _clips(source, world.spec, options)
+        held_out = _clips(source, world.spec, options)
+        clips = None if held_out is None else held_out[:MAX_CLIPS]
         gallery = _copy_gallery(source, folder, world.spec, clips)
         if options.reference:
             if clips is not None:
@@ -101,7 +102,8 @@ def export_checkpoint(
                 shutil.copyfile(checkpoint / name, folder / "reference" / name)
         graphs = world.graphs()
         report("making the precision")
-        convert, how = precision_pass(options.precision, world, clips, options.target)
+        seen = _for_calibration(held_out)
+        convert, how = precision_pass(options.precision, world, seen, options.target)
         files = export_graphs(graphs, folder, lambda name: report(f"exporting {name}"), convert)
         entries = {name: _entry(graphs[name], folder, file) for name, file in files.items()}
         engines = build_engines(folder, files, cards, options.flavor, report) if cards else None
@@ -161,7 +163,14 @@ def _clips(source: Source, spec: WorldSpec, options: ExportOptions) -> NDArray[n
     """The held-out clips that were named, or the world's own where it has some."""
     if options.clips is None and not source.clips.exists():
         return None
-    return load_clips(options.clips or source.clips, (spec.height, spec.width))[:MAX_CLIPS]
+    return load_clips(options.clips or source.clips, (spec.height, spec.width))
+
+
+def _for_calibration(held_out: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+    """Clips that `check` will not judge by, where there are more than those."""
+    if held_out is None or len(held_out) <= MAX_CLIPS:
+        return held_out
+    return held_out[MAX_CLIPS:]
 
 
 def _copy_gallery(

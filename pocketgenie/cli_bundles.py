@@ -18,6 +18,7 @@ from pocketgenie.screen import Json, console, progress, write_json
 if TYPE_CHECKING:
     from pocketgenie.runtimes.results import CheckDocument
 
+DEFAULT_CARDS = {"rtx": "rtx30,rtx40,rtx50", "standard": "this"}
 DEFAULT_PRECISION: dict[str, Precision] = {"onnx": "fp32", "tensorrt": "fp16"}
 
 Frames = Annotated[int, typer.Option(min=1, max=10_000, help="Of each roll-out of L3.")]
@@ -40,9 +41,12 @@ def export(
         typer.Option(help="Of the products inside the graphs.", show_default="fp16 for tensorrt, else fp32"),
     ] = None,
     cards: Annotated[
-        str,
-        typer.Option(help="tensorrt: of rtx20, rtx30, rtx40, rtx50, a comma between; or portable, or this."),
-    ] = "rtx30,rtx40,rtx50",
+        str | None,
+        typer.Option(
+            help="tensorrt: of rtx20, rtx30, rtx40, rtx50, a comma between; or portable, or this.",
+            show_default="rtx30,rtx40,rtx50; this for standard",
+        ),
+    ] = None,
     flavor: Annotated[
         Literal["rtx", "standard"],
         typer.Option(help="TensorRT for RTX, or the datacentre's TensorRT (builds only for the GPU here)."),
@@ -65,7 +69,12 @@ def export(
     chosen = precision or DEFAULT_PRECISION[target]
     folder = out or Path("dist") / f"{open_source(checkpoint).name}-{target}-{chosen}"
     options = ExportOptions(
-        target=target, precision=chosen, cards=cards, flavor=flavor, clips=clips, reference=reference
+        target=target,
+        precision=chosen,
+        cards=cards or DEFAULT_CARDS[flavor],
+        flavor=flavor,
+        clips=clips,
+        reference=reference,
     )
     started = time.perf_counter()
     with console.status("reading the checkpoint") as status:

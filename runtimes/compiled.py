@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sysconfig
+from contextlib import nullcontext
 
 import torch
+from torch import Tensor
 from torch._inductor import config as inductor
 from torch._inductor.cpp_builder import get_cpp_compiler
 
@@ -19,11 +21,27 @@ HOT = ("play", "logits")
 
 
 def _compile(name: str, module: torch.nn.Module) -> Forward:
-    return torch.compile(module, dynamic=False, fullgraph=True) if name in HOT else module
+    return _Frozen(module) if name in HOT else module
+
+
+class _Frozen:
+    """A compiled module whose weights are constants, packed for the CPU's matrix kernels.
+
+    Freezing is a setting of the whole process, read when the first call compiles; then it is put back.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.forward = torch.compile(module, dynamic=False, fullgraph=True)
+        self.compiled = False
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        with nullcontext() if self.compiled else inductor.patch(freezing=True):
+            outputs: tuple[Tensor, ...] = self.forward(*inputs)
+        self.compiled = True
+        return outputs
 
 
 def load(bundle: Bundle) -> GraphSession:
-    inductor.freezing = True  # weights become constants, packed for the CPU's matrix kernels
     world = reference_world(bundle)
     return GraphSession(world.spec, TorchBackend(world.graphs(), _compile))
 

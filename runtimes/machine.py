@@ -8,6 +8,7 @@ import platform
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -26,6 +27,9 @@ LIBRARIES = (
 )
 
 
+CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
+
+
 def cores() -> int:
     """Threads that every runtime gets: the physical cores it may use, or OMP_NUM_THREADS where set.
 
@@ -37,26 +41,37 @@ def cores() -> int:
     return min(physical, len(os.sched_getaffinity(0))) if sys.platform == "linux" else physical
 
 
-def gpu() -> str | None:
-    """The first NVIDIA card, as its driver names it; None without a driver or a card."""
+class Gpu(NamedTuple):
+    """An NVIDIA card."""
+
+    name: str
+    capability: str
+    """CUDA compute capability, like "8.9"."""
+
+
+def gpu() -> Gpu | None:
+    """The first NVIDIA card, as its driver sees it; None without a driver or a card."""
     try:
         cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
         return None
     device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    major, minor = ctypes.c_int(), ctypes.c_int()
     errors = (
         cuda.cuInit(0),
         cuda.cuDeviceGet(ctypes.byref(device), 0),
         cuda.cuDeviceGetName(name, 256, device),
+        cuda.cuDeviceGetAttribute(ctypes.byref(major), CAPABILITY_MAJOR, device),
+        cuda.cuDeviceGetAttribute(ctypes.byref(minor), CAPABILITY_MINOR, device),
     )
-    return None if any(errors) else name.value.decode()
+    return None if any(errors) else Gpu(name.value.decode(), f"{major.value}.{minor.value}")
 
 
 def describe() -> Machine:
     """This machine, without its matrix rate."""
     return Machine(
         cpu=_cpu(),
-        gpu=gpu(),
+        gpu=card.name if (card := gpu()) else None,
         cores=cores(),
         memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",

@@ -15,6 +15,7 @@ from typing import Any
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle
+from pocketgenie.export.cards import INSTALL, LIBRARIES
 from pocketgenie.export.manifest import Engines
 from pocketgenie.runtimes.device import CudaDevice, Device
 from pocketgenie.runtimes.device_backend import DeviceBackend, Tensor
@@ -22,8 +23,6 @@ from pocketgenie.runtimes.engine_cache import cache_for
 from pocketgenie.runtimes.engine_fit import name_of, need, played_bytes, rebuild, refusal, require_engines
 from pocketgenie.runtimes.session import GraphSession
 
-MODULES = {"rtx": "tensorrt_rtx", "standard": "tensorrt"}
-MENDS = {"rtx": "pip install 'pocketgenie[tensorrt]'", "standard": "pip install tensorrt cuda-bindings"}
 HINT = "; --fallback plays the ONNX inside the same bundle"
 DTYPES = {"UINT8": "uint8", "INT32": "int32", "FLOAT": "float32", "HALF": "float16"}
 
@@ -166,14 +165,14 @@ def on_device(bundle: Bundle, engines: Engines, sdk: Any, device: Device) -> Gra
 
 def require_library(bundle: Bundle, engines: Engines) -> Any:
     """The library in the version that built the engines. Raises UserError when it is not here."""
-    module = MODULES[engines.flavor]
+    module = LIBRARIES[engines.flavor]
     try:
         import_module("cuda.bindings.driver")
         sdk = import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed; {MENDS[engines.flavor]}") from None
+        raise UserError(f"{error.name} is not installed; {INSTALL[engines.flavor]}") from None
     except (ImportError, OSError) as error:
-        raise UserError(f"{module} does not load ({error}); {MENDS[engines.flavor]} again") from None
+        raise UserError(f"{module} does not load ({error}); {INSTALL[engines.flavor]} again") from None
     name, _, version = engines.library.rpartition(" ")
     if sdk.__version__ != version:
         raise UserError(
@@ -211,9 +210,9 @@ def error_logger(sdk: Any, words: list[str]) -> Any:
 
 def probe() -> str:
     """Name the libraries, the card and the driver, for `doctor`. Raises UserError."""
-    here = [module for module in MODULES.values() if find_spec(module)]
+    here = [module for module in LIBRARIES.values() if find_spec(module)]
     if not here:
-        raise UserError(f"neither {' nor '.join(MODULES.values())} is installed; {MENDS['rtx']}")
+        raise UserError(f"neither {' nor '.join(LIBRARIES.values())} is installed; {INSTALL['rtx']}")
     named = [f"{module} {import_module(module).__version__}" for module in here]
     device = CudaDevice(needs=cuda_major(here[0]), who=here[0])
     try:
