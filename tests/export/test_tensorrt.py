@@ -200,7 +200,7 @@ def interrupt_soon(what: str) -> None:
     ("flavor", "module", "mend"),
     [
         ("rtx", "tensorrt_rtx", "pip install 'pocketgenie[tensorrt]'"),
-        ("standard", "tensorrt", "pip install tensorrt"),
+        ("standard", "tensorrt", "pip install tensorrt cuda-bindings"),
     ],
 )
 def test_a_missing_library_is_one_line_with_the_command(flavor, module, mend, monkeypatch):
