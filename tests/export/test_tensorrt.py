@@ -106,13 +106,16 @@ def test_a_portable_engine_names_no_capability(graphs):
 
 
 VARIANTS = {
-    "one step": {"sampling": {"steps": 1, "temperature": 1.0}},
-    "three steps by confidence": {"sampling": {"steps": 3, "temperature": 1.0, "order": "confidence"}},
-    "four steps, a memory in the tokenizer, its codes learned": {
-        "sampling": {"steps": 4, "temperature": 0.0},
+    "three steps by confidence, a memory in the tokenizer, its codes learned": {
+        "sampling": {"steps": 3, "temperature": 1.0, "order": "confidence"},
         "tokenizer": {"window": 2, "quantizer": {"kind": "vq", "codes": 24, "dim": 4}},
     },
-    "padded pixels, a longer clip for the action": {"height": 15, "width": 13, "lam": {"frames": 3}},
+    "one step, padded pixels, a longer clip for the action": {
+        "sampling": {"steps": 1, "temperature": 0.0},
+        "height": 15,
+        "width": 13,
+        "lam": {"frames": 3},
+    },
 }
 
 
