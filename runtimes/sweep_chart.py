@@ -62,7 +62,8 @@ def draw(document: Document) -> str:
             y += BAR
         y += GAP
     device = document.device.name if document.device else "no device"
-    title = f"Frames per second on {device}" + ("" if document.finished else " (unfinished run)")
+    trial = ", small twins of the worlds" if document.settings.get("quick") else ""
+    title = f"Frames per second on {device}{trial}" + ("" if document.finished else " (unfinished run)")
     label = escape(title, quote=True)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" '

@@ -21,6 +21,8 @@ LEGEND = (
 def render(document: Document) -> str:
     """All that a person wants to know; lines of at most 80 columns."""
     lines = [_title(document.device, document), *_limits(document.limits)]
+    if document.settings.get("quick"):
+        lines += ["", "A trial: small twins of the worlds, few frames."]
     for world, sizes in document.worlds.items():
         width, height = sizes["pixels"]
         lines += [
