@@ -44,6 +44,8 @@ class Worker:
         handle, log = tempfile.mkstemp(prefix="pocketgenie-", suffix=".log")
         os.close(handle)
         self.log = Path(log)
+        # A worker that ends at once leaves semaphores, which Python cleans up; it need not say so.
+        os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, log, make, args), daemon=True)

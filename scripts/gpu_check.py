@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import os
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -68,9 +67,6 @@ def main() -> int:
     )
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
-
-    # A worker that had to be killed leaves semaphores, which Python cleans up; it need not say so.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
 
     def save() -> None:
         write_whole(out / "gpu-check.json", to_json(document))
