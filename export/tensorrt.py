@@ -27,6 +27,7 @@ from pocketgenie.export.lint import lint
 from pocketgenie.export.manifest import Engine, Engines, Flavor
 from pocketgenie.export.turing import turing_form
 from pocketgenie.runtimes.machine import gpu
+from pocketgenie.runtimes.tensorrt import error_logger
 
 NAMED: Final = "--flavor rtx with a card by its name, like --cards rtx40, needs none"
 TURING: Final = "7.5"
@@ -129,7 +130,7 @@ def _build_here(
 ) -> None:
     said: list[str] = []
     with _stderr_closed():
-        builder = sdk.Builder(_logger(sdk, said))
+        builder = sdk.Builder(error_logger(sdk, said))
         network = builder.create_network(_flags(sdk))
         parser = sdk.OnnxParser(network, builder.logger)
         if not parser.parse_from_file(str(source)):
@@ -153,20 +154,6 @@ def _flags(sdk: Any) -> int:
     """Strongly typed, where the library still leaves the choice."""
     flag = getattr(sdk.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
-
-
-def _logger(sdk: Any, said: list[str]) -> Any:
-    """A logger that puts errors into `said` and drops the rest."""
-
-    class Logger(sdk.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            sdk.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= sdk.ILogger.ERROR:
-                said.append(message)
-
-    return Logger()
 
 
 def _monitor(sdk: Any) -> Any:

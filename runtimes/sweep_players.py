@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ class Built:
     device_mb: float | None = None
 
 
-class Players:
+class Players(ABC):
     """Players of one process, by name. What builds them is the subclass's."""
 
     def __init__(self) -> None:
@@ -81,8 +82,9 @@ class Players:
         self.step(player)
         return Built(ready_s=time.perf_counter() - began)
 
+    @abstractmethod
     def build(self, steps: int, dtype: str, player: str) -> Plays:
-        raise NotImplementedError
+        """A player for N = `steps`. Raises UserError where it cannot run here."""
 
     def turn(self, player: str, frames: int, seconds: float) -> list[float]:
         """Play up to `frames` frames, fewer once `seconds` are over -> milliseconds of each"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from pocketgenie.genie.sampler import Sampler
 from pocketgenie.genie.spec import WorldSpec
 from pocketgenie.runtimes.sweep_plan import MAX_COMPILED, MAX_WHOLE, configuration, unrolled_layers
 from pocketgenie.runtimes.sweep_players import Built, Players, Plays, SessionPlays, median_ms
-from pocketgenie.runtimes.torch_cuda import Compiled, open_world, random_world
+from pocketgenie.runtimes.torch_cuda import Compiled, Runtime, open_world, random_world
 
 Array = NDArray[Any]
 
@@ -95,7 +95,7 @@ class WorldPlayers(Players):
         return SessionPlays(
             open_world(
                 world,
-                player,  # type: ignore[arg-type]
+                cast(Runtime, player),
                 device=self.device,
                 dtype=self.dtype,
                 compiled=how,
