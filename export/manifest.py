@@ -14,7 +14,8 @@ SCHEMA: Final = 2
 MANIFEST = "manifest.json"
 UNSEALED = "0" * 64
 Target = Literal["onnx", "tensorrt", "web", "openvino"]
-Precision = Literal["fp32", "fp16", "int8", "int4"]
+Precision = Literal["fp32", "fp16", "int8", "int4", "mixed"]
+"""mixed: chosen for each layer by the precision search."""
 Flavor = Literal["rtx", "standard"]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 import torch
 from onnx import external_data_helper, numpy_helper
 from onnxscript.optimizer import optimize_ir
@@ -59,19 +60,47 @@ def to_onnx(graph: GraphDef) -> onnx.ModelProto:
             output_names=[spec.name for spec in graph.outputs],
             opset_version=OPSET,
             dynamo=True,
-            optimize=True,
+            optimize=False,  # only once the parameters were traced
             verbose=False,
         )
-    assert program is not None
+        assert program is not None
+        origins = _origins(program.model.graph)
+        program.optimize()
     # what depends on weights alone (split or merged projections, bias tables) is computed here, once
     optimize_ir(program.model, input_size_limit=FOLD_BYTES, output_size_limit=FOLD_BYTES)
     model = program.model_proto
+    _name_by_parameter(model.graph, origins)
     strip_metadata(model.graph)
     del model.metadata_props[:]
     for function in model.functions:
         del function.metadata_props[:]
     model.producer_name, model.producer_version, model.doc_string = "pocketgenie", "", ""
     return model
+
+
+def _origins(graph: ir.Graph) -> dict[str, str]:
+    """Values that depend on constants alone -> the first parameter that each is computed from, or ""."""
+    origins = {name: name if "." in name else "" for name in graph.initializers}
+    for node in graph:
+        made_from = [origins.get(value.name or "") for value in node.inputs if value is not None]
+        if None not in made_from and (made_from or node.op_type == "Constant"):
+            parameter = next((name for name in made_from if name), "")
+            origins |= {value.name: parameter for value in node.outputs if value.name}
+    return origins
+
+
+def _name_by_parameter(graph: onnx.GraphProto, origins: dict[str, str]) -> None:
+    """Constants that were computed at export are named after their parameter, so that layers can be told
+    apart: `slice_2` becomes `...blocks.0.spatial.qkv.weight/slice_2`."""
+    renamed = {
+        tensor.name: f"{origins[tensor.name]}/{tensor.name}"
+        for tensor in graph.initializer
+        if origins.get(tensor.name, "") not in ("", tensor.name)
+    }
+    for tensor in graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
 
 
 def strip_metadata(graph: onnx.GraphProto) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import shutil
 from collections.abc import Callable
@@ -21,13 +20,13 @@ from pocketgenie.export.cards import parse_cards
 from pocketgenie.export.manifest import MANIFEST, Draft, Flavor, GraphEntry, Manifest, Precision, Target
 from pocketgenie.export.onnx import OPSET, WEIGHTS, export_graphs
 from pocketgenie.export.tensorrt import build_engines, check_builder
+from pocketgenie.genie.checkpoint import FILES, checkpoint_hash
 from pocketgenie.genie.contract import GraphDef
 from pocketgenie.genie.graphs import load_world
 from pocketgenie.genie.spec import TensorSpec, WorldSpec
 from pocketgenie.quantize.recipe import precision_pass
 from pocketgenie.training.data import load_clips
 
-CHECKPOINT_FILES = ("world.json", "tokenizer.safetensors", "lam.safetensors", "dynamics.safetensors")
 CLIPS = "clips.npz"
 MAX_CLIPS = 32
 GALLERY = 12
@@ -89,7 +88,7 @@ def export_checkpoint(
     if cards:
         check_builder(cards, options.flavor)
     world = load_world(checkpoint)
-    needed = (6 if cards else 3) * sum((checkpoint / name).stat().st_size for name in CHECKPOINT_FILES)
+    needed = (6 if cards else 3) * sum((checkpoint / name).stat().st_size for name in FILES)
     with staged(destination, needed=needed) as folder:
         held_out = _clips(source, world.spec, options)
         clips = None if held_out is None else held_out[:MAX_CLIPS]
@@ -98,7 +97,7 @@ def export_checkpoint(
             if clips is not None:
                 np.savez_compressed(folder / CLIPS, frames=clips)
             (folder / "reference").mkdir()
-            for name in CHECKPOINT_FILES:
+            for name in FILES:
                 shutil.copyfile(checkpoint / name, folder / "reference" / name)
         graphs = world.graphs()
         report("making the precision")
@@ -124,15 +123,6 @@ def export_checkpoint(
             licence=options.licence,
         )
         return seal(folder, draft)
-
-
-def checkpoint_hash(folder: Path) -> str:
-    """sha256 over a checkpoint's files, in order."""
-    digest = hashlib.sha256()
-    for name in CHECKPOINT_FILES:
-        with (folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _entry(graph: GraphDef, folder: Path, file: str) -> GraphEntry:

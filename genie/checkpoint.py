@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Final, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -25,12 +26,27 @@ STORED = (torch.float32, torch.float16, torch.bfloat16)
 Part = Literal["tokenizer", "lam", "dynamics"]
 
 
+FILES = ("world.json", "tokenizer.safetensors", "lam.safetensors", "dynamics.safetensors")
+
+
+class Lineage(Frozen):
+    """Of a distilled world: the teacher that it is measured against, and how each part was made from it."""
+
+    teacher: str
+    """Path of the teacher's checkpoint folder, relative to this one, with forward slashes."""
+    teacher_hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """`checkpoint_hash` of that folder."""
+    recipe: dict[str, str] = {}
+    """Part or `steps` -> how it was distilled, in words."""
+
+
 class WorldFile(Frozen):
     """world.json"""
 
     schema_version: Literal[1]
     kind: Literal["genie"]
     config: GenieConfig
+    lineage: Lineage | None = None
 
 
 class Genie(nn.Module):
@@ -50,10 +66,11 @@ class Genie(nn.Module):
         return module
 
 
-def save_config(folder: Path, config: GenieConfig) -> None:
+def save_config(folder: Path, config: GenieConfig, lineage: Lineage | None = None) -> None:
     """Write world.json, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = WorldFile(schema_version=SCHEMA, kind="genie", config=config).model_dump_json(indent=2)
+    world = WorldFile(schema_version=SCHEMA, kind="genie", config=config, lineage=lineage)
+    text = world.model_dump_json(indent=2, exclude_none=True)
     part = folder / "world.json.part"
     part.write_text(text + "\n")
     os.replace(part, folder / "world.json")
@@ -73,11 +90,25 @@ def save_part(folder: Path, name: Part, module: nn.Module) -> None:
     save_tensors(folder / f"{name}.safetensors", module.state_dict())
 
 
+def checkpoint_hash(folder: Path) -> str:
+    """sha256 over a checkpoint's files, in order."""
+    digest = hashlib.sha256()
+    for name in FILES:
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def read_config(folder: Path) -> GenieConfig:
     """The configuration of a checkpoint folder. Raises UserError."""
+    return read_world(folder).config
+
+
+def read_world(folder: Path) -> WorldFile:
+    """world.json of a checkpoint folder. Raises UserError."""
     path = folder / "world.json"
     try:
-        return WorldFile.model_validate_json(path.read_text()).config
+        return WorldFile.model_validate_json(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder} is no checkpoint: it has no world.json; give a folder written by `train`"

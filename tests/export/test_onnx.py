@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import onnx
@@ -48,6 +49,16 @@ def test_opset_and_operators(graph):
     assert not kinds & CONTROL, "no control flow that depends on data"
     assert not kinds & {"IsNaN", "TopK"}, "masks are finite; ties are broken by rule"
     assert not model.functions
+
+
+def test_every_weight_of_a_product_is_named_after_its_parameter(graph):
+    name, model = graph
+    constants = {tensor.name for tensor in model.graph.initializer}
+    weights = [node.input[1] for node in model.graph.node if node.op_type in ("Gemm", "MatMul")]
+    named = [weight for weight in weights if weight in constants]
+    assert named and all(re.search(r"(dynamics|tokenizer|lam)\.[a-z_]+", weight) for weight in named)
+    if name in ("play", "step"):
+        assert any(".blocks.1.temporal.qkv.weight/" in weight for weight in named)
 
 
 def test_no_metadata_and_no_path_is_left(graph, tiny_bundle):
