@@ -36,7 +36,7 @@ class Lineage(Frozen):
     """Path of the teacher's checkpoint folder, relative to this one, with forward slashes."""
     teacher_hash: str = Field(pattern=r"^[0-9a-f]{64}$")
     """`checkpoint_hash` of that folder."""
-    recipe: dict[str, str] = {}
+    recipe: dict[str, str] = Field(default_factory=dict)
     """Part or `steps` -> how it was distilled, in words."""
 
 
