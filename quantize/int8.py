@@ -1,66 +1,72 @@
-"""Static int8 in Q/DQ form: products with constant weights, a scale per output channel and one per input.
+"""int8 in two forms, both by ONNX Runtime's own quantizers, both on products with constant weights, which get
+a scale per output channel; biases, results and all else stay floats.
 
-Only what ONNX Runtime on the CPU runs as integers and TensorRT for RTX builds as well: symmetric (no zero
-points), int8 on both sides; biases and results stay floats. The library is ONNX Runtime's own quantizer,
-which says nothing when it quantizes nothing: the products are counted afterwards.
+`cpu`: what ONNX Runtime on a CPU multiplies fastest. An activation's range is taken anew at every call.
+`qdq`: what TensorRT for RTX builds as well: symmetric on both sides, with an activation's range fixed before.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
+    quantize_dynamic,
     quantize_static,
 )
 
-from pocketgenie.errors import UserError
-from pocketgenie.quantize.halves import deciding, float_tensors
+from pocketgenie.quantize.proof import prove, quiet
 from pocketgenie.runtimes.session import Array
 
-WEIGHTED = ("Gemm", "MatMul")
-LEAST_SHARE = 0.9
-"""Of the products that are to be quantized, how many must be."""
 PERCENTILE = 99.999
 """Of an activation's values, those within its range. On the embedded world, a pass over samples it was not
 calibrated on: KL 0.0008 and top-1 98.8 %; min and max 0.0010 and 97.9 % (entropy chooses the same); 99.99
 0.0012 and 98.4 %; 99.9 0.0049 and 96.1 %."""
 
 
-def to_int8(model: onnx.ModelProto, calibration: list[dict[str, Array]]) -> onnx.ModelProto:
-    """A float32 graph, weights inside -> the same with int8 products; `model` stays as it is.
+def to_int8_cpu(model: onnx.ModelProto, chosen: Collection[str]) -> onnx.ModelProto:
+    """A graph of products.merged -> the same with the MatMuls named in `chosen` as MatMulInteger.
 
-    `calibration` holds the graph's inputs as they are met in play. Attention (no constant weights), products
-    that decide (halves.deciding) and all else stay float32. Raises UserError where too little was quantized.
+    `model` stays as it is. Raises UserError where too little was quantized.
     """
-    decides = deciding(model.graph, float_tensors(model))
-    constants = {tensor.name for tensor in model.graph.initializer}
-    chosen = [
-        node.name
-        for node in model.graph.node
-        if node.op_type in WEIGHTED and node.input[1] in constants and node.output[0] not in decides
-    ]
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)  # the library changes what it is given
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        path = Path(folder) / "int8.onnx"
+        quantize_dynamic(
+            _copy(model),
+            path,
+            op_types_to_quantize=["MatMul"],
+            nodes_to_quantize=list(chosen),
+            per_channel=True,
+            weight_type=QuantType.QInt8,  # the type that CPUs multiply three times as fast as uint8
+            extra_options={"WeightSymmetric": True, "MatMulConstBOnly": True},
+        )
+        return prove(model, _plain(onnx.load(path)), chosen)
+
+
+def to_int8_qdq(
+    model: onnx.ModelProto, chosen: Collection[str], calibration: list[dict[str, Array]]
+) -> onnx.ModelProto:
+    """A graph of products.merged -> the same with the MatMuls named in `chosen` between Q/DQ pairs.
+
+    `calibration` holds the graph's inputs as they are met in play. `model` stays as it is. Raises UserError
+    where too little was quantized.
+    """
+    with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "int8.onnx"
         quantize_static(
-            copy,
+            _copy(model),
             path,
             _Reader(calibration),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(WEIGHTED),
-            nodes_to_quantize=chosen,
+            op_types_to_quantize=["MatMul"],
+            nodes_to_quantize=list(chosen),
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
@@ -72,34 +78,23 @@ def to_int8(model: onnx.ModelProto, calibration: list[dict[str, Array]]) -> onnx
                 "WeightSymmetric": True,
                 "MatMulConstBOnly": True,
                 "QuantizeBias": False,
-                "OpTypesToExcludeOutputQuantization": list(WEIGHTED),
+                "OpTypesToExcludeOutputQuantization": ["MatMul"],
             },
         )
-        quantized = onnx.load(path)
-    quantized.producer_name, quantized.producer_version = model.producer_name, model.producer_version
-    for tensor in quantized.graph.initializer:  # as bytes, like those of the exporter
+        return prove(model, _plain(onnx.load(path)), chosen)
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)  # the library changes what it is given
+    return copy
+
+
+def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Constants as bytes, like those of the exporter."""
+    for tensor in model.graph.initializer:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
-    done, weighted = count_products(quantized)
-    if not chosen or done < LEAST_SHARE * len(chosen) or quantized.ByteSize() >= model.ByteSize():
-        raise UserError(
-            f"int8 took only {done} of {weighted} products with weights; export with --precision fp16"
-        )
-    return quantized
-
-
-def count_products(model: onnx.ModelProto) -> tuple[int, int]:
-    """How many products compute in int8 (both inputs dequantized, weights stored so), and how many have
-    constant weights at all."""
-    constants = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    sources = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    done = weighted = 0
-    for node in model.graph.node:
-        if node.op_type in WEIGHTED:
-            activation, weight = (sources.get(name) for name in node.input[:2])
-            stored = constants.get(weight.input[0] if weight else node.input[1])
-            weighted += stored is not None
-            done += activation is not None and stored == TensorProto.INT8
-    return done, weighted
+    return model
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -116,15 +111,3 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
     def get_next(self) -> dict[str, Array] | None:
         return next(self.range, None)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The library recommends its own pre-processing, which the exporter has done."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)

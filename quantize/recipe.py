@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import onnx
 
@@ -10,11 +11,16 @@ from pocketgenie.errors import UserError
 from pocketgenie.export.manifest import Precision, Target
 from pocketgenie.genie.contract import World
 from pocketgenie.quantize.calibration import LIMIT, record
-from pocketgenie.quantize.halves import to_fp16
-from pocketgenie.quantize.int8 import PERCENTILE, count_products, to_int8
+from pocketgenie.quantize.halves import deciding, float_tensors, to_fp16
+from pocketgenie.quantize.int4 import to_int4
+from pocketgenie.quantize.int8 import PERCENTILE, to_int8_cpu, to_int8_qdq
+from pocketgenie.quantize.products import Bits, layer_of, merged, products
+from pocketgenie.quantize.proof import count_products
 from pocketgenie.runtimes.session import Array
 
 Convert = Callable[[str, onnx.ModelProto], onnx.ModelProto]
+Form = Literal["cpu", "qdq"]
+"""Of int8: see quantize/int8.py."""
 
 KEPT = ("encode", "infer_action")
 """Graphs that stay float32: they read a real picture, once per start and never while playing, and whatever
@@ -26,36 +32,71 @@ ROLLOUTS, WINDOWS = 8, 3
 
 
 def precision_pass(
-    precision: Precision, world: World, clips: Array | None, target: Target = "onnx"
+    precision: Precision,
+    world: World,
+    clips: Array | None,
+    target: Target = "onnx",
+    assignment: Mapping[str, Bits] | None = None,
+    form: Form | None = None,
 ) -> tuple[Convert, dict[str, str]]:
     """What turns the exporter's float32 graphs into a precision's, and the facts for the manifest.
 
-    clips: uint8 [N, T, H, W, 3], played for the ranges of int8. What int8 leaves in floats is float32 for the
-    CPU and float16 for TensorRT. The facts are whole once the graphs went through. Raises UserError.
+    clips: uint8 [N, T, H, W, 3], played for the ranges of int8 in the form qdq. assignment: for `mixed`,
+    layer (products.groups) -> its bits; layers that it leaves out stay float32. What is not quantized is
+    float32 for the CPU and float16 for TensorRT. The facts are whole once the graphs went through. Raises
+    UserError.
     """
     facts: dict[str, str] = {}
     if precision == "fp32":
         return lambda name, model: model, facts
-    if precision not in ("fp16", "int8"):
-        raise UserError(f"{precision} cannot be made yet; choose --precision fp32, fp16 or int8")
     facts["float32"] = f"{', '.join(KEPT)}; norms, softmax, residuals, sampling, and products that decide"
     if precision == "fp16":
         facts["products"] = "float16"
         return lambda name, model: model if name in KEPT else to_fp16(model), facts
-    if clips is None:
-        raise UserError("int8 takes its ranges from clips; give some with --clips FILE.npz")
-    frames = WINDOWS * world.spec.memories["dynamics"].slots
-    samples = record(world, clips, rollouts=ROLLOUTS, frames=frames, seed=0)
+    form = form or ("qdq" if target == "tensorrt" else "cpu")
+    facts["form"] = form
+    samples = {}
+    if form == "qdq":
+        if clips is None:
+            raise UserError("int8 takes its ranges from clips; give some with --clips FILE.npz")
+        frames = WINDOWS * world.spec.memories["dynamics"].slots
+        samples = record(world, clips, rollouts=ROLLOUTS, frames=frames, seed=0)
+        facts["calibration"] = f"{PERCENTILE} % of the values in {LIMIT} calls of each graph in play"
     rest = "float16" if target == "tensorrt" else "float32"
-    facts["products"] = f"int8 with weights, {rest} without"
-    facts["calibration"] = f"{PERCENTILE} % of the values in {LIMIT} calls of each graph in play"
+    facts["products"] = f"{precision} with weights, {rest} without"
+    if assignment is not None:
+        facts["layers"] = ", ".join(f"{layer} {bits}" for layer, bits in sorted(assignment.items()))
 
     def convert(name: str, model: onnx.ModelProto) -> onnx.ModelProto:
         if name in KEPT:
             return model
-        quantized = to_int8(model, samples.pop(name))
+        quantized = merged(model)
+        chosen = _chosen(quantized, precision, assignment)
+        if names := chosen["int4"]:
+            quantized = to_int4(quantized, names)
+        if names := chosen["int8"]:
+            if form == "cpu":
+                quantized = to_int8_cpu(quantized, names)
+            else:
+                quantized = to_int8_qdq(quantized, names, samples.pop(name))
         if name == "play":
             facts["quantized"] = "{} of {} products with weights of `play`".format(*count_products(quantized))
         return to_fp16(quantized) if rest == "float16" else quantized
 
     return convert, facts
+
+
+def _chosen(
+    model: onnx.ModelProto, precision: Precision, assignment: Mapping[str, Bits] | None
+) -> dict[Bits, list[str]]:
+    """Bits -> names of the products that get them. Products that decide stay float32."""
+    decides = deciding(model.graph, float_tensors(model))
+    chosen: dict[Bits, list[str]] = {"fp32": [], "int8": [], "int4": []}
+    for node in products(model.graph):
+        bits: Bits = "int4" if precision == "int4" else "int8"
+        if precision == "mixed":
+            bits = (assignment or {}).get(layer_of(node.input[1]), "fp32")
+        elif node.output[0] in decides:
+            bits = "fp32"
+        chosen[bits].append(node.name)
+    return chosen

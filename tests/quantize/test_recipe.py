@@ -15,7 +15,7 @@ from pocketgenie.export.bundle import load_bundle, seal
 from pocketgenie.export.manifest import Draft, GraphEntry
 from pocketgenie.export.onnx import WEIGHTS, WeightsFile
 from pocketgenie.genie.contract import signatures
-from pocketgenie.quantize.int8 import count_products
+from pocketgenie.quantize.proof import count_products
 from pocketgenie.quantize.recipe import KEPT, precision_pass
 from pocketgenie.runtimes.check import examine_runtime
 from pocketgenie.runtimes.contestants import Contestant
@@ -28,15 +28,14 @@ def test_float32_stays_as_it_is(graphs, world):
     assert convert("play", graphs["play"]) is graphs["play"] and facts == {}
 
 
-def test_what_cannot_be_made_is_refused(world, clips):
+def test_fixed_ranges_need_clips(world):
     with pytest.raises(UserError, match="--clips"):
-        precision_pass("int8", world, None)
-    with pytest.raises(UserError, match="int4 cannot be made yet"):
-        precision_pass("int4", world, clips)
+        precision_pass("int8", world, None, form="qdq")
 
 
-def test_int8_says_what_it_did(graphs, world, clips):
-    convert, facts = precision_pass("int8", world, clips)
+@pytest.mark.parametrize(("precision", "form"), [("int8", "cpu"), ("int8", "qdq"), ("int4", "cpu")])
+def test_it_says_what_it_did(precision, form, graphs, world, clips):
+    convert, facts = precision_pass(precision, world, clips, form=form)
     made = {name: convert(name, graph) for name, graph in graphs.items()}
     for name, model in made.items():
         assert (made[name] is graphs[name]) == (name in KEPT)
