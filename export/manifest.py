@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pocketgenie.genie.spec import Frozen, TensorSpec, WorldSpec
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 MANIFEST = "manifest.json"
 UNSEALED = "0" * 64
 Target = Literal["onnx", "tensorrt", "web", "openvino"]
@@ -93,6 +93,8 @@ class Draft(Frozen):
     """Pictures to start from, PNG."""
     reference: RelativePath | None = None
     """Folder of the checkpoint this was exported from, for `check`."""
+    teacher: RelativePath | None = None
+    """Folder of the checkpoint that this one was distilled from, to be measured against."""
     clips: RelativePath | None = None
     """Held-out clips, an .npz with `frames` uint8 [N, T, H, W, 3], for `check`."""
     checkpoint_hash: str
@@ -104,7 +106,7 @@ class Draft(Frozen):
 class Manifest(Draft):
     """manifest.json"""
 
-    schema_version: Literal[1, 2]
+    schema_version: Literal[1, 2, 3]
     created: UtcTime
     files: dict[RelativePath, FileEntry]
     """Every file of the bundle but manifest.json itself."""
@@ -120,11 +122,16 @@ class Manifest(Draft):
             named += [engine.file for engine in self.engines.graphs.values()]
         if missing := sorted(set(named) - self.files.keys()):
             raise ValueError(f"{missing[0]} is used but not among the files")
-        if self.reference and not any(path.startswith(f"{self.reference}/") for path in self.files):
-            raise ValueError(f"the reference folder {self.reference} holds no files")
+        for what, held in (("reference", self.reference), ("teacher", self.teacher)):
+            if held and not self.below(held):
+                raise ValueError(f"the {what} folder {held} holds no files")
         if MANIFEST in self.files:
             raise ValueError(f"{MANIFEST} cannot hold its own hash")
         return self
+
+    def below(self, folder: str | None) -> set[str]:
+        """The files of a folder of the bundle."""
+        return {path for path in self.files if path.startswith(f"{folder}/")} if folder else set()
 
     def graph_files(self, *names: str) -> set[str]:
         """Every file that running these graphs may read. KeyError for a graph the bundle does not have."""

@@ -20,7 +20,7 @@ from pocketgenie.export.cards import parse_cards
 from pocketgenie.export.manifest import MANIFEST, Draft, Flavor, GraphEntry, Manifest, Precision, Target
 from pocketgenie.export.onnx import OPSET, WEIGHTS, export_graphs
 from pocketgenie.export.tensorrt import build_engines, check_builder
-from pocketgenie.genie.checkpoint import FILES, checkpoint_hash
+from pocketgenie.genie.checkpoint import FILES, checkpoint_hash, read_config, read_world
 from pocketgenie.genie.contract import GraphDef
 from pocketgenie.genie.graphs import load_world
 from pocketgenie.genie.spec import TensorSpec, WorldSpec
@@ -28,6 +28,7 @@ from pocketgenie.quantize.recipe import precision_pass
 from pocketgenie.training.data import load_clips
 
 CLIPS = "clips.npz"
+TEACHER = "teacher"
 MAX_CLIPS = 32
 GALLERY = 12
 LIBRARIES = ("torch", "onnx", "onnxscript", "numpy")
@@ -57,13 +58,21 @@ class Source:
     """Held-out clips; may be absent."""
     gallery: Path
     """Folder of pictures to start from; may be absent."""
+    teacher: Path | None
+    """The checkpoint folder that this one was distilled from, as far as it is said; may be absent."""
 
 
 def open_source(folder: Path) -> Source:
     """A checkpoint folder, or a bundle with its reference inside. Raises UserError for one without."""
     if not (folder / MANIFEST).exists():
-        name = folder.resolve().name
-        return Source(name=name, checkpoint=folder, clips=folder / CLIPS, gallery=folder / "gallery")
+        lineage = read_world(folder).lineage
+        return Source(
+            name=folder.resolve().name,
+            checkpoint=folder,
+            clips=folder / CLIPS,
+            gallery=folder / "gallery",
+            teacher=folder / lineage.teacher if lineage else None,
+        )
     manifest = load_bundle(folder).manifest
     if manifest.reference is None:
         raise UserError(f"{folder} holds no checkpoint to export again; name the checkpoint it was made from")
@@ -72,6 +81,7 @@ def open_source(folder: Path) -> Source:
         checkpoint=folder / manifest.reference,
         clips=folder / (manifest.clips or CLIPS),
         gallery=folder / "gallery",
+        teacher=folder / manifest.teacher if manifest.teacher else None,
     )
 
 
@@ -80,7 +90,8 @@ def export_checkpoint(
 ) -> Manifest:
     """Export a checkpoint folder, or the one inside a bundle, to a bundle at `destination`, whole or not.
 
-    `report` is told what is being done. Raises UserError.
+    `report` is told what is being done; why a teacher was left out stands in the manifest's recipe as well.
+    Raises UserError.
     """
     source = open_source(checkpoint)
     checkpoint = source.checkpoint
@@ -89,6 +100,9 @@ def export_checkpoint(
         check_builder(cards, options.flavor)
     world = load_world(checkpoint)
     needed = (6 if cards else 3) * sum((checkpoint / name).stat().st_size for name in FILES)
+    needed += (
+        sum(path.stat().st_size for path in source.teacher.glob("*.safetensors")) if source.teacher else 0
+    )
     with staged(destination, needed=needed) as folder:
         held_out = _clips(source, world.spec, options)
         clips = None if held_out is None else held_out[:MAX_CLIPS]
@@ -96,9 +110,8 @@ def export_checkpoint(
         if options.reference:
             if clips is not None:
                 np.savez_compressed(folder / CLIPS, frames=clips)
-            (folder / "reference").mkdir()
-            for name in FILES:
-                shutil.copyfile(checkpoint / name, folder / "reference" / name)
+            _copy_checkpoint(checkpoint, folder / "reference")
+        teacher = _copy_teacher(source, folder, world.spec) if options.reference else {}
         graphs = world.graphs()
         report("making the precision")
         seen = _for_calibration(held_out)
@@ -107,22 +120,48 @@ def export_checkpoint(
         entries = {name: _entry(graphs[name], folder, file) for name, file in files.items()}
         engines = build_engines(folder, files, cards, options.flavor, report) if cards else None
         report("hashing the files")
-        recipe = {"opset": str(OPSET), "steps": str(world.spec.steps), "order": world.spec.order}
+        steps = {"steps": str(world.spec.steps), "order": world.spec.order}
         draft = Draft(
             spec=_as_played(world.spec, entries),
             target=options.target,
             precision=options.precision,
-            recipe=recipe | how,
+            recipe={"opset": str(OPSET)} | steps | how | teacher,
             graphs=entries,
             engines=engines,
             gallery=gallery,
             reference="reference" if options.reference else None,
+            teacher=TEACHER if (folder / TEACHER).exists() else None,
             clips=CLIPS if (folder / CLIPS).exists() else None,
             checkpoint_hash=checkpoint_hash(checkpoint),
             versions={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
             licence=options.licence,
         )
         return seal(folder, draft)
+
+
+def _copy_checkpoint(checkpoint: Path, place: Path) -> None:
+    place.mkdir()
+    for name in FILES:
+        shutil.copyfile(checkpoint / name, place / name)
+
+
+def _copy_teacher(source: Source, folder: Path, spec: WorldSpec) -> dict[str, str]:
+    """Put the teacher into the bundle if it is the one that the checkpoint names -> words for the recipe."""
+    lineage = read_world(source.checkpoint).lineage
+    if lineage is None:
+        return {}
+    teacher = source.teacher
+    if teacher is None or not all((teacher / name).is_file() for name in FILES):
+        return {TEACHER: f"left out: {lineage.teacher} is not there"}
+    if checkpoint_hash(teacher) != lineage.teacher_hash:
+        return {
+            TEACHER: f"left out: {lineage.teacher} is not the one it was distilled from (its hash differs)"
+        }
+    taught = read_config(teacher).spec()
+    if (taught.frame_shape, taught.actions) != (spec.frame_shape, spec.actions):
+        return {TEACHER: f"left out: {lineage.teacher} has other frames or other actions"}
+    _copy_checkpoint(teacher, folder / TEACHER)
+    return {TEACHER: "included"}
 
 
 def _entry(graph: GraphDef, folder: Path, file: str) -> GraphEntry:

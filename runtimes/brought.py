@@ -20,10 +20,9 @@ def facts(bundle: Bundle) -> BundleFacts:
     manifest = bundle.manifest
     played = manifest.graph_files(*manifest.graphs)
     others = {*manifest.gallery, *([manifest.clips] if manifest.clips else [])}
-    checkpoint = f"{manifest.reference}/"
-    reference = {path for path in manifest.files if path.startswith(checkpoint)}
+    checkpoints = manifest.below(manifest.reference) | manifest.below(manifest.teacher)
     digest = hashlib.sha256()
-    for path in sorted(played | others | reference):
+    for path in sorted(played | others | checkpoints):
         digest.update(f"{manifest.files[path].sha256}  {path}\n".encode())
     return BundleFacts(
         name=bundle.folder.resolve().name,

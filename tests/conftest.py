@@ -100,6 +100,33 @@ def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
+def taught_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny world whose lineage names a teacher beside it, which has other weights."""
+    from pocketgenie.genie.checkpoint import Lineage, checkpoint_hash, load_genie, save_config, save_part
+
+    place = tmp_path_factory.mktemp("taught")
+    teacher = save_tiny_checkpoint(place / "teacher", steps=4)
+    student = save_tiny_checkpoint(place / "student")
+    genie = load_genie(student)
+    for weight in genie.dynamics.parameters():
+        weight.mul_(0.9)
+    save_part(student, "dynamics", genie.dynamics)
+    lineage = Lineage(teacher="../teacher", teacher_hash=checkpoint_hash(teacher))
+    save_config(student, genie.config, lineage)
+    return student
+
+
+@pytest.fixture(scope="session")
+def taught_bundle(taught_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The taught world as an ONNX bundle, its teacher inside; tests that change it copy it first."""
+    from pocketgenie.export.world import ExportOptions, export_checkpoint
+
+    folder = tmp_path_factory.mktemp("bundle") / "taught"
+    export_checkpoint(taught_checkpoint, folder, ExportOptions(), lambda what: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def faulty_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle with noise on every weight of its graphs, sealed anew: sound files, another world."""
     import onnx

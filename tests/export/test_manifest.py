@@ -92,7 +92,7 @@ def test_any_other_path_is_refused(path: str):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"schema_version": 3}, "newer pocketgenie (schema 3); update"),
+        ({"schema_version": 4}, "newer pocketgenie (schema 4); update"),
         ({"schema_version": 10**400}, "newer pocketgenie (schema 1000"),
         ({"schema_version": 0}, "schema_version"),
         ({"schema_version": "1"}, "schema_version"),
@@ -104,6 +104,7 @@ def test_any_other_path_is_refused(path: str):
         ({"gallery": ["none.png"]}, "none.png"),
         ({"clips": "none.npz"}, "none.npz"),
         ({"reference": "reference"}, "reference"),
+        ({"teacher": "teacher"}, "teacher folder teacher holds no files"),
         ({"files": {"../play.onnx": {"sha256": "0" * 64, "size": 5}}}, "leaves the bundle"),
         ({"files": {"/etc/passwd": {"sha256": "0" * 64, "size": 5}}}, "leaves the bundle"),
         ({"files": {"play.onnx": {"sha256": "xyz", "size": 5}}}, "sha256"),

@@ -12,11 +12,18 @@ from PIL import Image
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import load_bundle
 from pocketgenie.export.world import ExportOptions, export_checkpoint, open_source
+from pocketgenie.genie.checkpoint import checkpoint_hash
 
 
 @pytest.fixture
 def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def family(taught_checkpoint: Path, tmp_path: Path) -> Path:
+    """A folder with a `student` and its `teacher`."""
+    return Path(shutil.copytree(taught_checkpoint.parent, tmp_path / "family"))
 
 
 def export(checkpoint: Path, out: Path, **options: object) -> None:
@@ -83,3 +90,43 @@ def test_without_reference_and_clips(checkpoint, tmp_path):
     assert manifest.reference is None and manifest.clips is None and manifest.gallery == ()
     with pytest.raises(UserError, match="holds no checkpoint"):
         export(tmp_path / "plain", tmp_path / "again")
+
+
+def test_the_teacher_travels_and_stays_when_exported_again(taught_bundle, taught_checkpoint, tmp_path):
+    manifest = load_bundle(taught_bundle).manifest
+    assert manifest.teacher == "teacher" and manifest.recipe["teacher"] == "included"
+    teacher = checkpoint_hash(taught_checkpoint.parent / "teacher")
+    assert checkpoint_hash(taught_bundle / "teacher") == teacher != manifest.checkpoint_hash
+    export(taught_bundle, tmp_path / "again", precision="fp16")
+    again = load_bundle(tmp_path / "again").manifest
+    assert again.teacher == "teacher" and checkpoint_hash(tmp_path / "again" / "teacher") == teacher
+
+
+def test_a_bundle_without_a_teacher_says_nothing_of_one(tiny_bundle):
+    manifest = load_bundle(tiny_bundle).manifest
+    assert manifest.teacher is None and "teacher" not in manifest.recipe
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda teacher: shutil.rmtree(teacher), "../teacher is not there"),
+        (lambda teacher: (teacher / "lam.safetensors").unlink(), "../teacher is not there"),
+        (lambda teacher: (teacher / "lam.safetensors").open("ab").write(b" "), "its hash differs"),
+    ],
+    ids=["no folder", "a file is missing", "another teacher"],
+)
+def test_a_teacher_that_is_not_there_or_another_is_left_out(spoil, said, family, tmp_path):
+    spoil(family / "teacher")
+    export(family / "student", tmp_path / "bundle")
+    manifest = load_bundle(tmp_path / "bundle").manifest
+    assert manifest.teacher is None and not (tmp_path / "bundle" / "teacher").exists()
+    assert manifest.recipe["teacher"].startswith("left out: ") and said in manifest.recipe["teacher"]
+
+
+@pytest.mark.slow
+def test_no_reference_means_no_teacher_either(family, tmp_path):
+    export(family / "student", tmp_path / "bundle", reference=False)
+    manifest = load_bundle(tmp_path / "bundle").manifest
+    assert manifest.reference is None and manifest.teacher is None
