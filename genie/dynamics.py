@@ -48,10 +48,13 @@ class Dynamics(nn.Module):
         """One banded pass over a whole history -> logits [B, T, S, V]. actions[t] leads to frame t."""
         return self.head(self.transformer(self.embed(tokens_BTS, actions_BT)))
 
-    def forward_training(self, clean_BTS: Tensor, masked_BTS: Tensor, actions_BT: Tensor) -> Tensor:
-        """Hidden states [B, T, S, D] of the masked frames, each seeing its clean past."""
+    def forward_training(
+        self, clean_BTS: Tensor, masked_BTS: Tensor, actions_BT: Tensor, seen: list[Tensor] | None = None
+    ) -> Tensor:
+        """Hidden states [B, T, S, D] of the masked frames, each seeing its clean past; `seen` takes those
+        after every block, [2 * B, T, S, D], clean frames first."""
         both = torch.cat([self.embed(clean_BTS, actions_BT), self.embed(masked_BTS, actions_BT)])
-        hidden: Tensor = self.transformer(both, streams=2)
+        hidden: Tensor = self.transformer(both, streams=2, seen=seen)
         return hidden[len(clean_BTS) :]
 
     def step(self, tokens_S: Tensor, action_1: Tensor, past: Past) -> tuple[Tensor, Tensor]:

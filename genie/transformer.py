@@ -158,8 +158,9 @@ class STTransformer(nn.Module):
             if weight.ndim == 2 and name.endswith(("out.weight", "ffn.3.weight")):
                 nn.init.zeros_(weight)  # every block starts as the identity
 
-    def forward(self, x_BTSD: Tensor, streams: int = 1) -> Tensor:
-        """[B, T, S, D] -> normalised [B, T, S, D]; see TemporalAttention for `streams`."""
+    def forward(self, x_BTSD: Tensor, streams: int = 1, seen: list[Tensor] | None = None) -> Tensor:
+        """[B, T, S, D] -> normalised [B, T, S, D]; see TemporalAttention for `streams`. The result of every
+        block is put into `seen`, where there is one."""
         x = x_BTSD
         for block in self.blocks:
             assert isinstance(block, Block)
@@ -167,6 +168,8 @@ class STTransformer(nn.Module):
             if block.temporal is not None:
                 x = x + block.temporal(x, streams)
             x = x + block.ffn(x)
+            if seen is not None:
+                seen.append(x)
         normalised: Tensor = self.norm(x)
         return normalised
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pocketgenie import __version__, cli_bundles, cli_worlds
+from pocketgenie import __version__, cli_bundles, cli_distill, cli_worlds
 from pocketgenie.errors import UserError
 from pocketgenie.screen import console, errors
 
@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 for command in (
     *(cli_bundles.export, cli_bundles.check, cli_bundles.bench, cli_bundles.play, cli_bundles.doctor),
-    *(cli_worlds.clips, cli_worlds.train, cli_worlds.evaluate),
+    *(cli_worlds.clips, cli_worlds.train, cli_distill.distill, cli_worlds.evaluate),
 ):
     app.command()(command)
 

@@ -1,0 +1,134 @@
+"""What a student looks like, and what it inherits: a distilled part begins as the teacher's own layers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+from torch import nn
+
+from pocketgenie.errors import UserError
+from pocketgenie.genie.checkpoint import FILES, Lineage, Part, checkpoint_hash, read_world, save_config
+from pocketgenie.genie.config import GenieConfig, TransformerConfig, first_error
+from pocketgenie.genie.transformer import STTransformer
+
+What = Literal["tokenizer", "lam", "dynamics", "steps"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Sizes of a student's transformer; None keeps the teacher's."""
+
+    layers: int | None = None
+    dim: int | None = None
+    heads: int | None = None
+    head_dim: int | None = None
+    ffn: int | None = None
+
+    def of(self, teacher: TransformerConfig) -> TransformerConfig:
+        """The student's transformer. Raises UserError where it would be larger than the teacher's."""
+        wanted = {name: value for name, value in vars(self).items() if value is not None}
+        for name, value in wanted.items():
+            if value > getattr(teacher, name):
+                raise UserError(
+                    f"--{name.replace('_', '-')} {value} is more than the teacher's {getattr(teacher, name)}"
+                )
+        return TransformerConfig.model_validate({**teacher.model_dump(), **wanted})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refinement:
+    """How a student of `distill steps` is played; None keeps the teacher's."""
+
+    steps: int | None = None
+    order: Literal["halton", "confidence"] | None = None
+    temperature: float | None = None
+
+
+def student_config(
+    teacher: GenieConfig, what: What, shape: Shape, encoder: Shape, refinement: Refinement
+) -> GenieConfig:
+    """The teacher's configuration with a smaller part. Of a tokenizer `shape` is the decoder's, of an action
+    model the encoder's, which is all that is played. Raises UserError."""
+    document = teacher.model_dump()
+    if what == "tokenizer":
+        document["tokenizer"]["decoder"] = shape.of(teacher.tokenizer.decoder).model_dump()
+        document["tokenizer"]["encoder"] = encoder.of(teacher.tokenizer.encoder).model_dump()
+    elif what == "lam":
+        document["lam"]["encoder"] = shape.of(teacher.lam.encoder).model_dump()
+    else:
+        transformer = shape.of(teacher.dynamics.transformer)
+        document["dynamics"]["transformer"] = transformer.model_dump()
+    if what == "steps":
+        asked = {name: value for name, value in vars(refinement).items() if value is not None}
+        document["sampling"] |= asked
+    try:
+        return GenieConfig.model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"the student: {first_error(error)}") from None
+
+
+def kept_layers(teacher: int, student: int) -> list[int]:
+    """The teacher's layers that a student begins with: evenly spread, the last among them."""
+    return [(number + 1) * teacher // student - 1 for number in range(student)]
+
+
+def inherit(student: nn.Module, teacher: nn.Module) -> None:
+    """Copy every weight that has its like in the teacher: same name (its layer counted by `kept_layers`) and
+    same shape. All else stays as it was made; a fresh layer begins as the identity."""
+    theirs = dict(teacher.named_parameters()) | dict(teacher.named_buffers())
+    depth = {
+        name: len(module.blocks)
+        for name, module in teacher.named_modules()
+        if isinstance(module, STTransformer)
+    }
+    own = dict(student.named_parameters()) | dict(student.named_buffers())
+    layers = {
+        f"{name}.blocks.{number}.": f"{name}.blocks.{kept}."
+        for name, module in student.named_modules()
+        if isinstance(module, STTransformer)
+        for number, kept in enumerate(kept_layers(depth[name], len(module.blocks)))
+    }
+    for name, weight in own.items():
+        prefix = next((prefix for prefix in layers if name.startswith(prefix)), "")
+        source = theirs[layers.get(prefix, "") + name.removeprefix(prefix)]
+        if source.shape == weight.shape:
+            weight.data.copy_(source.data)
+
+
+def prepare(source: Path, out: Path, config: GenieConfig, part: Part, key: What, how: str) -> None:
+    """Make the student's checkpoint folder `out`: world.json with its lineage, and the parts that stay as
+    they are. A folder that was begun for the same student is gone on with. Raises UserError for any other."""
+    world = read_world(source)
+    if world.lineage:
+        root = Path(os.path.normpath(source / world.lineage.teacher))
+        known, recipe = world.lineage.teacher_hash, world.lineage.recipe
+    else:
+        root, known, recipe = source, checkpoint_hash(source), {}
+    place = Path(os.path.relpath(root.resolve(), out.resolve())).as_posix()
+    lineage = Lineage(teacher=place, teacher_hash=known, recipe={**recipe, key: how})
+    if (out / FILES[0]).exists():
+        begun = read_world(out)
+        if begun.config != config or begun.lineage != lineage:
+            raise UserError(f"{out} holds another world; name another folder, or remove it to start again")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for name in FILES[1:]:
+        if name != f"{part}.safetensors":
+            _copy(source / name, out / name)
+    for name in ("clips.npz", "gallery"):
+        if (source / name).is_file():
+            _copy(source / name, out / name)
+        elif (source / name).is_dir():
+            shutil.copytree(source / name, out / name, dirs_exist_ok=True)
+    save_config(out, config, lineage)
+
+
+def _copy(source: Path, destination: Path) -> None:
+    part = destination.with_name(destination.name + ".part")
+    shutil.copyfile(source, part)
+    os.replace(part, destination)
