@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from pocketgenie.export import evidence, figures
+from pocketgenie.export import evidence, figures, searched
 from pocketgenie.export.charts import curve
 from pocketgenie.export.manifest import Manifest
 from pocketgenie.export.page import (
@@ -26,6 +26,7 @@ from pocketgenie.export.page import (
     to_html,
     to_markdown,
 )
+from pocketgenie.quantize.pareto import SearchDocument
 from pocketgenie.runtimes.pictures import difference, encode_gif, side_by_side, strip
 from pocketgenie.runtimes.results import CheckDocument
 from pocketgenie.training.evaluation import psnr_db
@@ -72,6 +73,8 @@ class ReportData:
     """What made and checked the bundle, as a user would type it."""
     stages_ms: Mapping[str, float] = field(default_factory=dict)
     """Where the time of a frame goes."""
+    search: SearchDocument | None = None
+    """The precision search that made the bundle."""
 
 
 def write_report(folder: Path, data: ReportData) -> None:
@@ -98,6 +101,8 @@ def _sections(data: ReportData) -> list[Section]:
     if check:
         sections.append(Section("Speed", figures.speed(check, data.stages_ms)))
         sections += [*evidence.parity(check), *evidence.not_run(check)]
+    if data.search:
+        sections.append(searched.section(data.search))
     sections += evidence.engines(data.manifest)
     made: list[Block] = [Code("\n".join(data.commands))] if data.commands else []
     sections.append(Section("How it was made", [*made, evidence.facts(data.manifest, check)]))

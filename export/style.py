@@ -52,6 +52,9 @@ svg .ours { fill: var(--ours) } svg .other { fill: var(--other) } svg .dot { fil
 svg .tick { stroke: var(--ink); stroke-width: 1.5 } svg .axis { stroke: var(--line); stroke-width: 1 }
 svg .line { stroke: var(--ours); stroke-width: 2; fill: none } svg .stem { stroke: var(--ours);
   stroke-width: 3 }
+svg .front { fill: var(--card); stroke: var(--ours); stroke-width: 2.5 }
+svg .leader { stroke: var(--soft); stroke-width: .75; opacity: .7 }
+svg .limit { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 5 4 }
 
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: 7px 14px 7px 0; border-bottom: 1px solid var(--line);
@@ -59,6 +62,7 @@ th, td { text-align: left; padding: 7px 14px 7px 0; border-bottom: 1px solid var
 tr:last-child td { border-bottom: 0 }
 th { color: var(--soft); font-weight: 600; white-space: nowrap }
 table:has(th:nth-child(4)) { min-width: 600px }
+table:has(th:nth-child(10)) { min-width: 840px }
 td:first-child { white-space: nowrap }
 td.good, td.bad, td.none { font-weight: 600; white-space: nowrap }
 code, pre { font: .86em ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace }

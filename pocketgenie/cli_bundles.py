@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pocketgenie.errors import UserError
-from pocketgenie.export.manifest import Precision
+from pocketgenie.export.manifest import Manifest, Precision
 from pocketgenie.screen import Json, console, progress, write_json
 
 if TYPE_CHECKING:
+    from pocketgenie.export.world import ExportOptions
+    from pocketgenie.quantize.pareto import Goal
     from pocketgenie.runtimes.results import CheckDocument
 
 DEFAULT_CARDS = {"rtx": "rtx30,rtx40,rtx50", "standard": "this"}
 DEFAULT_PRECISION: dict[str, Precision] = {"onnx": "fp32", "tensorrt": "fp16"}
+
+SENSITIVITIES = ".pocketgenie-sensitivities"
+"""Folder beside the bundle where `--precision auto` keeps what it measured of each layer."""
 
 Frames = Annotated[int, typer.Option(min=1, max=10_000, help="Of each roll-out of L3.")]
 
@@ -37,9 +42,23 @@ def export(
         typer.Option(help="onnx: for ONNX Runtime. tensorrt: engines for NVIDIA cards, and the ONNX."),
     ] = "onnx",
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"] | None,
-        typer.Option(help="Of the products inside the graphs.", show_default="fp16 for tensorrt, else fp32"),
+        Literal["fp32", "fp16", "int8", "int4", "auto"] | None,
+        typer.Option(
+            help="Of the products inside the graphs; auto: what plays fastest here within --budget-db.",
+            show_default="fp16 for tensorrt, else fp32",
+        ),
     ] = None,
+    budget_db: Annotated[
+        float, typer.Option(min=0, help="auto: dB that no figure of quality may lose.")
+    ] = 0.3,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, help="auto: the smallest that reaches it here, not the fastest.")
+    ] = None,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="auto: refinement steps to try, several times.", show_default="1, 2, 4"),
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="auto: bundles to make and run at most.")] = 12,
     cards: Annotated[
         str | None,
         typer.Option(
@@ -70,18 +89,23 @@ def export(
     folder = out or Path("dist") / f"{open_source(checkpoint).name}-{target}-{chosen}"
     options = ExportOptions(
         target=target,
-        precision=chosen,
+        precision="mixed" if chosen == "auto" else chosen,
         cards=cards or DEFAULT_CARDS[flavor],
         flavor=flavor,
         clips=clips,
         reference=reference,
     )
     started = time.perf_counter()
-    with console.status("reading the checkpoint") as status:
-        manifest = export_checkpoint(checkpoint, folder, options, status.update)
+    if chosen == "auto":
+        from pocketgenie.quantize.pareto import Goal
+
+        manifest = _search(checkpoint, folder, options, Goal(budget_db=budget_db, fps=fps), steps, candidates)
+    else:
+        with console.status("reading the checkpoint") as status:
+            manifest = export_checkpoint(checkpoint, folder, options, status.update)
     size = sum(entry.size for entry in manifest.files.values())
     seconds = time.perf_counter() - started
-    what = f"{len(manifest.graphs)} graphs, {size / 1e6:.1f} MB, {target} {chosen}"
+    what = f"{len(manifest.graphs)} graphs, {size / 1e6:.1f} MB, {target} {manifest.precision}"
     if built := manifest.engines:
         what += f", engines for {', '.join(built.cards)} by {built.library}"
     console.print(f"{folder}: {what}, in {seconds:.0f} s", highlight=False, soft_wrap=True)
@@ -90,6 +114,32 @@ def export(
 
         document = _prove(folder, (), 64, 0, True, json_out)
         raise typer.Exit(0 if only_lacks_a_card(document) else document.exit_code)
+
+
+def _search(
+    checkpoint: Path,
+    folder: Path,
+    options: ExportOptions,
+    goal: Goal,
+    steps: Sequence[int] | None,
+    candidates: int,
+) -> Manifest:
+    """`export --precision auto`: search, print every point that was run."""
+    from pocketgenie.export.bundle import load_bundle
+    from pocketgenie.quantize.search import search
+    from pocketgenie.quantize.search_bench import SearchOptions
+    from pocketgenie.quantize.search_table import render
+
+    wanted = SearchOptions(
+        goal=goal, cache=folder.parent / SENSITIVITIES, steps=tuple(steps or ()), candidates=candidates
+    )
+    with progress() as shown:
+        task = shown.add_task("reading the checkpoint", total=None)
+        document = search(
+            checkpoint, folder, options, wanted, lambda what: shown.update(task, description=what)
+        )
+    console.print(render(document))
+    return load_bundle(folder, only=()).manifest
 
 
 def check(

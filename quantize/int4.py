@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import onnx
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
 from pocketgenie.quantize.proof import prove, quiet
 
@@ -24,6 +23,8 @@ def to_int4(model: onnx.ModelProto, chosen: Collection[str]) -> onnx.ModelProto:
     copy.CopyFrom(model)  # the library changes what it is given
     others = [node.name for node in copy.graph.node if node.op_type == "MatMul" and node.name not in chosen]
     with quiet():
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer  # sets up logging
+
         quantizer = MatMulNBitsQuantizer(
             copy,
             bits=4,

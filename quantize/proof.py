@@ -62,11 +62,14 @@ def _weigh(model: onnx.ModelProto) -> int:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The library recommends its own pre-processing, which the exporter has done."""
-    before = logging.root.manager.disable
+    """The library recommends its own pre-processing, which the exporter has done, and turns on everybody's
+    logging when it is imported."""
+    before, handlers, level = logging.root.manager.disable, logging.root.handlers[:], logging.root.level
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(before)
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)

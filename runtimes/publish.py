@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pocketgenie.export.bundle import amended, load_bundle
 from pocketgenie.export.report import ReportData, Rollout, write_report
+from pocketgenie.export.searched import read_search
 from pocketgenie.runtimes.parity import Exam
 from pocketgenie.runtimes.results import CheckDocument, to_json
 from pocketgenie.runtimes.throughput import Contest, Report
@@ -57,9 +58,14 @@ def show(contest: Contest, name: str, exam: Exam, report: Report) -> Shown:
 
 def publish(folder: Path, document: CheckDocument, shown: Shown) -> None:
     """Put parity.json, bench.json and the report into the bundle. Raises UserError as `amended` does."""
-    manifest, name = load_bundle(folder, only=()).manifest, document.bundle.name
+    bundle, name = load_bundle(folder, only=()), document.bundle.name
+    manifest, found = bundle.manifest, read_search(bundle)
     cards = f" --cards {','.join(manifest.engines.cards)}" if manifest.engines else ""
-    made = f"--target {manifest.target} --precision {manifest.precision}{cards} -o {name}"
+    precision: str = manifest.precision
+    if found:
+        wanted = f" --fps {found.goal.fps:g}" if found.goal.fps else ""
+        precision = f"auto --budget-db {found.goal.budget_db:g}{wanted}"
+    made = f"--target {manifest.target} --precision {precision}{cards} -o {name}"
     with amended(folder) as new:
         (new / "parity.json").write_text(to_json(document.parity_part()))
         (new / "bench.json").write_text(to_json(document.bench_part()))
@@ -70,5 +76,6 @@ def publish(folder: Path, document: CheckDocument, shown: Shown) -> None:
             each_action=shown.each_action,
             commands=(f"pocketgenie export CHECKPOINT {made}", f"pocketgenie check {name}"),
             stages_ms=shown.stages_ms,
+            search=found,
         )
         write_report(new, data)
