@@ -24,6 +24,7 @@ from pocketgenie.genie.checkpoint import FILES, checkpoint_hash, read_config, re
 from pocketgenie.genie.contract import GraphDef
 from pocketgenie.genie.graphs import load_world
 from pocketgenie.genie.spec import TensorSpec, WorldSpec
+from pocketgenie.quantize.int8 import Form
 from pocketgenie.quantize.recipe import precision_pass
 from pocketgenie.training.data import load_clips
 
@@ -43,6 +44,8 @@ class ExportOptions:
     flavor: Flavor = "rtx"
     clips: Path | None = None
     """Held-out clips for `check`; the checkpoint's own clips.npz otherwise."""
+    form: Form | None = None
+    """Of int8 and int4 (quantize/int8.py), by default what suits the target."""
     reference: bool = True
     """Put the checkpoint and the clips into the bundle, so that it can be checked anywhere."""
     licence: str = "Apache-2.0"
@@ -115,7 +118,7 @@ def export_checkpoint(
         graphs = world.graphs()
         report("making the precision")
         seen = _for_calibration(held_out)
-        convert, how = precision_pass(options.precision, world, seen, options.target)
+        convert, how = precision_pass(options.precision, world, seen, options.target, form=options.form)
         files = export_graphs(graphs, folder, lambda name: report(f"exporting {name}"), convert)
         entries = {name: _entry(graphs[name], folder, file) for name, file in files.items()}
         engines = build_engines(folder, files, cards, options.flavor, report) if cards else None

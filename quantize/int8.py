@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 import onnx
 from onnx import numpy_helper
@@ -25,6 +26,7 @@ from onnxruntime.quantization import (
 from pocketgenie.quantize.proof import prove, quiet
 from pocketgenie.runtimes.session import Array
 
+Form = Literal["cpu", "qdq"]
 PERCENTILE = 99.999
 """Of an activation's values, those within its range. On the embedded world, a pass over samples it was not
 calibrated on: KL 0.0008 and top-1 98.8 %; min and max 0.0010 and 97.9 % (entropy chooses the same); 99.99

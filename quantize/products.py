@@ -68,8 +68,7 @@ def merged(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.CopyFrom(model)
     _as_matmul(copy.graph)
     _merge(copy.graph)
-    used = {name for node in copy.graph.node for name in node.input}
-    replace(copy.graph.initializer, [tensor for tensor in copy.graph.initializer if tensor.name in used])
+    drop_unused(copy.graph)
     del copy.graph.value_info[:]
     return copy
 
@@ -134,3 +133,9 @@ def replace(field: object, content: list[NodeProto] | list[TensorProto]) -> None
     kept = list(content)
     del field[:]  # type: ignore[attr-defined]
     field.extend(kept)  # type: ignore[attr-defined]
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove the constants that no node reads."""
+    used = {name for node in graph.node for name in node.input}
+    replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
