@@ -6,7 +6,8 @@ from pocketgenie.export.figures import headline_row
 from pocketgenie.export.manifest import Manifest
 from pocketgenie.export.page import Block, Section, Table, Text
 from pocketgenie.runtimes.bounds import BOUNDS
-from pocketgenie.runtimes.results import CheckDocument, ParityFigures, RuntimeRow
+from pocketgenie.runtimes.quality import LEAST_DB, least_separation
+from pocketgenie.runtimes.results import CheckDocument, ParityFigures, RuntimeRow, TeacherFigures
 
 RUNGS = {
     "artefact": "L0 artefact",
@@ -21,6 +22,7 @@ WORLD = {
     "rollout_psnr_db": "fourth frame",
     "delta_psnr_db": "controllability",
 }
+"""L4's figures; without reconstruction, those that are judged against the teacher."""
 MEANING = (
     ("fps", "Frames per second. A frame counts when its pixels are in main memory, all copies included."),
     ("p50, p95", "Half of the frames, and 95 % of the frames, come at least this fast."),
@@ -40,6 +42,10 @@ MEANING = (
     ),
     ("PSNR", "Likeness of two pictures in dB. 30 looks alike, 50 is a rounding error, 100 is equal."),
     ("controllability", "How much closer to the truth inferred actions lead than random ones, in dB."),
+    (
+        "separation",
+        "How much further apart two actions lead than noise alone does from one action; 1 is chance.",
+    ),
 )
 
 
@@ -112,6 +118,27 @@ def _figures(parity: ParityFigures) -> dict[str, str]:
 
 def _margin(margin: float | None) -> str:
     return "" if margin is None else f" (margin {margin:.1g})"
+
+
+def by_teacher(found: TeacherFigures) -> Table:
+    """L4 against the teacher: figures, differences, what is judged."""
+    rows = []
+    for field, name in WORLD.items():
+        error = f" ± {found.error_db[field]:.2f}" if field in found.error_db else ""
+        judged = field in found.error_db
+        verdict = "passed" if found.difference_db[field] >= LEAST_DB else "falls short"
+        asked = f"{LEAST_DB:g} dB or better" if judged else ""
+        own, teacher = (f"{figures[field]:.2f} dB" for figures in (found.own, found.teacher))
+        change = f"{found.difference_db[field]:+.2f}{error} dB"
+        rows.append([f"L4 {name}", verdict if judged else "", teacher, own, change, asked])
+    own, teacher = (f"{figures['action_perplexity']:.2f}" for figures in (found.own, found.teacher))
+    rows.append(["actions used (perplexity)", "", teacher, own, "", ""])
+    least = least_separation(found)
+    verdict = "passed" if found.separation >= least else "falls short"
+    pair = " and ".join(str(action + 1) for action in found.hardest)
+    own, teacher = f"{found.separation:.2f}", f"{found.separation_teacher:.2f}"
+    rows.append([f"separation of actions (hardest: {pair})", verdict, teacher, own, "", f"≥ {least:.2f}"])
+    return Table(("against the teacher", "verdict", "teacher", "this", "difference", "asked"), rows)
 
 
 def not_run(check: CheckDocument) -> list[Section]:

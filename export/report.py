@@ -28,7 +28,7 @@ from pocketgenie.export.page import (
 )
 from pocketgenie.quantize.pareto import SearchDocument
 from pocketgenie.runtimes.pictures import difference, encode_gif, side_by_side, strip
-from pocketgenie.runtimes.results import CheckDocument
+from pocketgenie.runtimes.results import CheckDocument, TeacherFigures
 from pocketgenie.training.evaluation import psnr_db
 
 Frames = NDArray[np.uint8]
@@ -67,6 +67,8 @@ class ReportData:
     not_checked: str = ""
     """Why there is no check."""
     rollout: Rollout | None = None
+    teacher: Frames | None = None
+    """uint8 [1 + T, H, W, 3]: the teacher's frames for the roll-out's picture, actions and seed."""
     each_action: Frames | None = None
     """uint8 [A, 1 + K, H, W, 3]: every action held for K frames from the same start, the start first."""
     commands: Sequence[str] = ()
@@ -96,6 +98,8 @@ def _sections(data: ReportData) -> list[Section]:
         sections.append(Section("How fast", [figures.tiles(check, row)]))
     if data.rollout:
         sections.append(_rollout(data.rollout, data.manifest.spec.fps))
+    if check and check.quality:
+        sections.append(_beside_teacher(data, check.quality))
     if data.each_action is not None:
         sections.append(_each_action(data.each_action, data.manifest.spec.fps))
     if check:
@@ -133,6 +137,31 @@ def _rollout(rollout: Rollout, fps: float) -> Section:
     likeness = curve(rollout.psnr_db(), 100, "PSNR per frame")
     chart = Charts([("Likeness of each frame to the reference's: PSNR, dB", likeness)])
     return Section("The same roll-out, twice", [Text(told), gif, stills, chart])
+
+
+def _beside_teacher(data: ReportData, found: TeacherFigures) -> Section:
+    told = (
+        "This world was distilled from a larger or slower one, its teacher, which plays as in the paper: "
+        "float32, 25 refinement steps for a frame. The figures are of held-out clips; above 0 dB this world "
+        "is better."
+    )
+    blocks: list[Block] = [Text(told), evidence.by_teacher(found)]
+    if data.teacher is None or data.rollout is None:
+        return Section("Beside its teacher", blocks)
+    played, names = data.rollout, ("teacher", "this world")
+    notes = ["start", *(f"frame {t}   action {action + 1}" for t, action in enumerate(played.actions, 1))]
+    scale = _scale(played.target, 256)
+    pairs = zip(data.teacher, played.target, notes, strict=True)
+    film = [strip(pair, names, scale, note) for *pair, note in pairs]
+    gif = Image("teacher.gif", _film(film, data.manifest.spec.fps), "the teacher and the distilled world")
+    picked = np.unique(np.linspace(0, len(played.actions), STILLS).round().astype(int)).tolist()
+    rows = zip(names, (data.teacher, played.target), strict=True)
+    stills = Strip([(name, [(_frame_name(t), _png(frames[t])) for t in picked]) for name, frames in rows])
+    same = Text(
+        "Same picture, same actions, same seed. Each draws its own future of them: they need not agree "
+        "in what comes into view, only in how it moves and what it is made of."
+    )
+    return Section("Beside its teacher", [*blocks, same, gif, stills])
 
 
 def _each_action(held: Frames, fps: float) -> Section:

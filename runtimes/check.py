@@ -1,19 +1,21 @@
-"""`check` and `bench`: a bundle's runtimes against the reference, as one document (runtimes/results.py)."""
+"""`check`: a bundle's runtimes against the reference, as one document (runtimes/results.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle, load_bundle
-from pocketgenie.runtimes import machine
+from pocketgenie.runtimes import machine, quality
+from pocketgenie.runtimes.bench import bench_document
 from pocketgenie.runtimes.bounds import bounds_for, shortfalls
-from pocketgenie.runtimes.brought import facts, held_out_clips, start_picture
-from pocketgenie.runtimes.doctor import examine
+from pocketgenie.runtimes.brought import held_out_clips, start_picture
+from pocketgenie.runtimes.lineup import Entrants, Options, choose, precision_of
 from pocketgenie.runtimes.parity import Exam
 from pocketgenie.runtimes.publish import Shown, show
 from pocketgenie.runtimes.results import (
@@ -22,64 +24,14 @@ from pocketgenie.runtimes.results import (
     ParityFigures,
     ParityRow,
     RuntimeRow,
-    Settings,
     SpeedRow,
     Status,
 )
-from pocketgenie.runtimes.table import RUNTIMES, own_runtime
-from pocketgenie.runtimes.throughput import Contest, Report, count_gflop
+from pocketgenie.runtimes.table import RUNTIMES
+from pocketgenie.runtimes.throughput import Contest, Report
 from pocketgenie.runtimes.worker import Worker, WorkerFailed
 
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How much is measured."""
-
-    frames: int = 64
-    """Of each roll-out of L3."""
-    rollouts: int = 4
-    rounds: int = 7
-    frames_per_round: int = 32
-    clips: int = 32
-    """At most so many held-out clips, evenly over those of the bundle."""
-    seed: int = 0
-    min_fps: float = 0.0
-    """A runtime whose verdict counts falls short below it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entrants:
-    """Which runtimes take part."""
-
-    run: list[str]
-    missing: dict[str, str]
-    """Runtime -> what it lacks on this machine."""
-    wanted: list[str]
-    """Those whose verdict is the exit code's."""
-
-
-def choose(bundle: Bundle, asked: Sequence[str]) -> Entrants:
-    """The runtimes asked for, or all that fit the bundle. Raises UserError for one that does not fit.
-
-    Without a GPU, runtimes that need one take part only when asked for, or as the target's own.
-    """
-    target = bundle.manifest.target
-    own = own_runtime(target)
-    fit = [row.name for row in RUNTIMES.values() if target in row.targets and row.name != "reference"]
-    for name in asked:
-        if name not in fit:
-            raise UserError(f"a {target} bundle is not measured in {name!r}; choose of: {', '.join(fit)}")
-    gpu = machine.gpu() is not None
-    here = [name for name in fit if gpu or RUNTIMES[name].device == "cpu" or name == own]
-    names = list(dict.fromkeys(asked)) or sorted(here, key=lambda name: name != own)
-    tried = {name: examine(RUNTIMES[name]) for name in names}
-    missing = {name: f"{found.detail}; {found.mend}" for name, found in tried.items() if not found.works}
-    if bundle.manifest.engines and own in missing:
-        missing[own] = f"built, not run: {missing[own]}"
-    run = [name for name in names if name not in missing]
-    # By default a rival that cannot run here is listed, but spoils nothing: the bundle is not at fault.
-    of_graphs = [name for name in run if RUNTIMES[name].plays == "graphs"]
-    return Entrants(run=run, missing=missing, wanted=list(asked) or list(dict.fromkeys((own, *of_graphs))))
+Array = NDArray[Any]
 
 
 def check(
@@ -97,12 +49,10 @@ def check(
             f"{folder} has no reference and clips; export it again without --no-reference, or `bench` it"
         )
     for name in entrants.run:
-        bounds_for(_precision(bundle, name))
+        bounds_for(precision_of(bundle, name))
     with Contest(bundle.folder, entrants.run, start_picture(bundle, clips)) as contest:
         if not entrants.run:  # there is nothing to hold against the reference
-            return _judged(
-                _bench_document(bundle, entrants, contest, options), {}, entrants, options
-            ), Shown()
+            return _judged(bench_document(bundle, entrants, contest, options), {}, entrants, options), Shown()
         contest.start(report)
         if "reference" not in contest.workers:
             raise UserError(f"the reference of {folder} {contest.failures['reference']}")
@@ -116,13 +66,17 @@ def check(
             seed=options.seed,
         )
         tried = {
-            name: examine_runtime(contest.workers[name], _precision(bundle, name), exam, report)
+            name: examine_runtime(contest.workers[name], precision_of(bundle, name), exam, report)
             for name in entrants.run
             if name in contest.workers
         }
-        speed = _bench_document(bundle, entrants, contest, options)
+        speed = bench_document(bundle, entrants, contest, options)
         on_show = [name for name in entrants.wanted if name in contest.workers]
         shown = show(contest, on_show[0], exam, report) if on_show else Shown()
+        if bundle.manifest.teacher and on_show:
+            player = contest.workers[on_show[0]]
+            speed, tried, film = _by_teacher(speed, tried, player, bundle, exam, report)
+            shown = replace(shown, teacher=film)
     return _judged(speed, tried, entrants, options), shown
 
 
@@ -138,18 +92,36 @@ def _judged(
             reasons += (f"throughput: {fast.fps.median:.1f} fps is below {options.min_fps:g}",)
             status = "falls short"
         rows.append(RuntimeRow(**{**dict(fast), **dict(right), "reasons": reasons, "status": status}))
-    return CheckDocument(**{**dict(speed), "runtimes": tuple(rows)})
+    shared = {name: getattr(speed, name) for name in CheckDocument.model_fields}
+    return CheckDocument(**{**shared, "runtimes": tuple(rows)})
 
 
-def bench(folder: Path, asked: Sequence[str], options: Options, report: Report) -> BenchDocument:
-    """Throughput alone. Raises UserError as `check` does; a bundle without its reference gets no ratios."""
-    bundle = load_bundle(folder)
-    entrants = choose(bundle, asked)
-    picture = start_picture(bundle, held_out_clips(bundle, 1))
-    with Contest(bundle.folder, entrants.run, picture) as contest:
-        contest.start(report)
-        contest.run(options.rounds, options.frames_per_round, report)
-        return _bench_document(bundle, entrants, contest, options)
+def _by_teacher(
+    speed: BenchDocument,
+    tried: Mapping[str, ParityRow],
+    worker: Worker,
+    bundle: Bundle,
+    exam: Exam,
+    report: Report,
+) -> tuple[BenchDocument, dict[str, ParityRow], Array | None]:
+    """L4 against the teacher, on the runtime that the report is about: what falls short is a reason there.
+
+    With it the teacher's frames of the roll-out that the report shows.
+    """
+    row, film = tried[worker.name], None
+    status, picture = row.status, exam.clips[0, 0]
+    try:
+        with quality.teacher_of(bundle, picture) as teacher:
+            found = quality.against_teacher(teacher, worker, exam.spec, exam.clips, exam.seed, report)
+            speed, faults = speed.model_copy(update={"quality": found}), quality.shortfalls(found)
+            report(f"{teacher.name}: pictures for the report")
+            film, _ = teacher.call("show", picture, *exam.starts[0][1:])
+        status = "falls short" if faults else status
+    except WorkerFailed as failure:
+        faults = [f"L4 teacher: {'' if failure.who == worker.name else 'the teacher '}{failure}"]
+        status = "not run" if status == "passed" else status
+    judged = row.model_copy(update={"reasons": (*row.reasons, *faults), "status": status})
+    return speed, {**tried, worker.name: judged}, film
 
 
 def only_lacks_a_card(document: CheckDocument) -> bool:
@@ -196,29 +168,3 @@ def _not_run(row: SpeedRow) -> ParityRow:
     return ParityRow(
         name=row.name, precision=row.precision, status="not run", reasons=row.reasons, parity=ParityFigures()
     )
-
-
-def _bench_document(bundle: Bundle, entrants: Entrants, contest: Contest, options: Options) -> BenchDocument:
-    gflop, why_not = count_gflop(bundle)
-    counted = {name: gflop if RUNTIMES[name].device == "cpu" else None for name in entrants.run}
-    rows = [contest.row(name, _precision(bundle, name), counted[name]) for name in entrants.run]
-    if why_not:
-        rows = [row.model_copy(update={"reasons": (*row.reasons, f"limit_share: {why_not}")}) for row in rows]
-    rows += [
-        SpeedRow(name=name, precision=_precision(bundle, name), reasons=(reason,))
-        for name, reason in entrants.missing.items()
-    ]
-    return BenchDocument(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        bundle=facts(bundle),
-        machine=machine.describe().model_copy(update={"matrix": contest.matrix()}),
-        versions=machine.versions(),
-        settings=Settings(runtimes=tuple(entrants.wanted), **vars(options)),
-        reference=contest.reference(),
-        gflop_per_frame=gflop,
-        runtimes=tuple(rows),
-    )
-
-
-def _precision(bundle: Bundle, runtime: str) -> str:
-    return "fp32" if RUNTIMES[runtime].plays == "checkpoint" else bundle.manifest.precision

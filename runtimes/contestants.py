@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from pocketgenie.export.bundle import load_bundle
 from pocketgenie.genie.noise import draw_noise
 from pocketgenie.genie.spec import WorldSpec
-from pocketgenie.runtimes import artefact, ties
+from pocketgenie.runtimes import artefact, longplay, ties
 from pocketgenie.runtimes.machine import cores, peak_memory_mb
 from pocketgenie.runtimes.player import Player
 from pocketgenie.runtimes.results import ArtefactFigures
+from pocketgenie.runtimes.session import Session
 from pocketgenie.runtimes.table import RUNTIMES, load_session
-from pocketgenie.training.evaluation import evaluate, infer_actions
+from pocketgenie.training.evaluation import Evaluation, evaluate, infer_actions
 
 Array = NDArray[Any]
 History = tuple[Array, list[int]]
 """tokens int32 [T, S] and the action that led to each frame: what a session observes before it is asked."""
 
+TEACHER = "teacher"
+"""Beside the runtimes of the table: the teacher inside the bundle, with the paper's sampling."""
 STAGE_FRAMES = 50
 
 WARM_UP = 8  # frames that begin a turn: the first six or so after another runtime's turn are slower
@@ -42,11 +45,15 @@ def play_turn(step: Callable[[int], Any], actions: int, frames: int, seconds: fl
 
 
 class Contestant:
-    """One runtime of the table. picture: uint8 [H, W, 3]; started: time.time() when the process was begun."""
+    """One runtime of the table, or TEACHER.
+
+    picture: uint8 [H, W, 3]; started: time.time() when the process was begun.
+    """
 
     def __init__(self, folder: Path, runtime: str, picture: Array, started: float) -> None:
         self.folder, self.runtime = folder, runtime
-        self.session = load_session(folder, runtime)
+        self.session = _open(folder, runtime)
+        self.evaluation: Evaluation | None = None
         self.spec = self.session.spec
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(cores())
@@ -106,6 +113,21 @@ class Contestant:
         """L4: clips uint8 [N, T, H, W, 3]"""
         return evaluate(self.session, clips, seed=seed)
 
+    def evaluate_clip(self, clip: Array, seed: int, begin: bool) -> None:
+        """L4 against the teacher, a clip at a time: the teacher takes seconds for one."""
+        if begin or self.evaluation is None:
+            self.evaluation = Evaluation(self.session, seed=seed)
+        self.evaluation.add(clip)
+
+    def evaluated(self) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """The figures, and the squared errors of each clip that they are made of."""
+        assert self.evaluation is not None
+        return self.evaluation.figures(), self.evaluation.errors
+
+    def long_roll(self, picture: Array, frames: int, seed: int) -> longplay.LongRoll:
+        """A long roll-out with random held actions."""
+        return longplay.roll_out(self.session, picture, frames, seed)
+
     def show(self, picture: Array, actions: list[int], seed: int) -> tuple[Array, Array]:
         """For the report: frames uint8 [1 + n, H, W, 3], tokens int32 [1 + n, S], the picture's own first."""
         player = Player(self.session, seed=seed)
@@ -137,16 +159,26 @@ class Contestant:
             self.session.observe(tokens, action)
 
 
+def _open(folder: Path, runtime: str) -> Session:
+    if runtime == TEACHER:
+        from pocketgenie.runtimes.reference import load_teacher
+
+        return load_teacher(load_bundle(folder))
+    return load_session(folder, runtime)
+
+
 class PaperWay:
-    """The reference as the paper plays it: 25 steps, each a pass over the full window."""
+    """The teacher, or else the reference, as the paper plays it: 25 passes over the full window."""
 
     def __init__(self, folder: Path, picture: Array) -> None:
         import torch
 
-        from pocketgenie.runtimes.reference import FullWindow, reference_world
+        from pocketgenie.runtimes.reference import FullWindow, reference_world, teacher_world
 
         torch.set_num_threads(cores())
-        self.window = FullWindow(reference_world(load_bundle(folder)))
+        bundle = load_bundle(folder)
+        world = teacher_world(bundle) if bundle.manifest.teacher else reference_world(bundle)
+        self.window = FullWindow(world)
         self.window.start(picture)
         slots = self.window.spec.memories["dynamics"].slots
         self.window.tokens *= slots  # the start, repeated: the window is full from the first frame on

@@ -26,6 +26,8 @@ class Shown:
     """What the report shows of one runtime beside the reference."""
 
     rollout: Rollout | None = None
+    teacher: Array | None = None
+    """The teacher's frames of the same roll-out, uint8 [1 + T, H, W, 3]."""
     each_action: Array | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
 
@@ -73,6 +75,7 @@ def publish(folder: Path, document: CheckDocument, shown: Shown) -> None:
             manifest=manifest,
             check=document,
             rollout=shown.rollout,
+            teacher=shown.teacher,
             each_action=shown.each_action,
             commands=(f"pocketgenie export CHECKPOINT {made}", f"pocketgenie check {name}"),
             stages_ms=shown.stages_ms,

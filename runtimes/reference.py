@@ -14,10 +14,11 @@ from pocketgenie.genie.contract import GraphDef, World
 from pocketgenie.genie.graphs import load_world
 from pocketgenie.genie.noise import draw_noise
 from pocketgenie.genie.sampler import Sampler
-from pocketgenie.genie.spec import MemorySpec
+from pocketgenie.genie.spec import MemorySpec, WorldSpec
 from pocketgenie.runtimes.session import Array, GraphSession
 
 Forward = Callable[..., tuple[Tensor, ...]]
+PAPER_STEPS = 25
 
 
 class TorchBackend:
@@ -54,6 +55,28 @@ def reference_world(bundle: Bundle) -> World:
     return load_world(bundle.folder / bundle.manifest.reference)
 
 
+def teacher_world(bundle: Bundle) -> World:
+    """The checkpoint that this one was distilled from. Raises UserError where the bundle has none."""
+    if bundle.manifest.teacher is None:
+        why = bundle.manifest.recipe.get("teacher", "the world was not distilled")
+        raise UserError(
+            f"{bundle.folder} has no teacher ({why}); export a distilled world beside its teacher"
+        )
+    return load_world(bundle.folder / bundle.manifest.teacher)
+
+
+def as_the_paper(spec: WorldSpec, steps: int = PAPER_STEPS) -> WorldSpec:
+    """A world played with the paper's sampling: 25 steps, the most confident tokens first."""
+    return spec.model_copy(update={"steps": min(steps, spec.tokens), "order": "confidence"})
+
+
+def load_teacher(bundle: Bundle) -> GraphSession:
+    """The teacher with the paper's sampling, cached: the full window's frames without recomputing it."""
+    world = teacher_world(bundle)
+    world.spec = as_the_paper(world.spec)
+    return world_session(world)
+
+
 def world_session(world: World) -> GraphSession:
     """Play a world as it is, eager and cached."""
     return GraphSession(world.spec, TorchBackend(world.graphs()))
@@ -71,12 +94,13 @@ def probe() -> str:
 class FullWindow:
     """The paper's way of playing: `steps` refinement passes, each over the whole window; no memory is kept.
 
-    (arXiv 2402.15391, section 2.2: 25 MaskGIT steps a frame.) The window holds W past frames.
+    (arXiv 2402.15391, section 2.2: 25 MaskGIT steps a frame; MaskGIT, arXiv 2202.04200, keeps the most
+    confident tokens of each step.) The window holds W past frames.
     """
 
-    def __init__(self, world: World, steps: int = 25, seed: int = 0) -> None:
+    def __init__(self, world: World, steps: int = PAPER_STEPS, seed: int = 0) -> None:
         self.world, self.seed = world, seed
-        self.spec = world.spec.model_copy(update={"steps": min(steps, world.spec.tokens)})
+        self.spec = as_the_paper(world.spec, steps)
         self.sampler = Sampler(self.spec)
         graphs = world.graphs()
         self.encode, self.decode = graphs["encode"].module, graphs["decode"].module

@@ -1,4 +1,4 @@
-"""What `check` and `bench` write: one JSON document, schema version 2. docs/check.md explains each figure.
+"""What `check` and `bench` write: one JSON document, schema version 3. docs/check.md explains each figure.
 
 `python -m pocketgenie.runtimes.results` prints the JSON schema (docs/check.schema.json).
 Whatever did not run is null, and `reasons` says why; infinite and undefined numbers do not occur.
@@ -11,8 +11,10 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 Status = Literal["passed", "falls short", "not run"]
+BarStatus = Literal["met", "falls short", "not run"]
+PaperWayOf = Literal["teacher", "checkpoint"]
 D = TypeVar("D", bound="Header")
 
 
@@ -83,6 +85,57 @@ class ParityFigures(Result):
     """L4: the figures of `evaluate` on held-out clips, this runtime minus the reference."""
 
 
+class LongFigures(Result):
+    """Long roll-outs with random held actions (runtimes/longplay.py): does the world freeze or dissolve?"""
+
+    frames: int
+    """Of each roll-out."""
+    rollouts: int
+    motion: tuple[float, ...]
+    """Change of a pixel per frame, mean of each window of 100 frames, over real clips'; all roll-outs."""
+    motion_lowest: tuple[float, ...]
+    """Of each roll-out, its stillest window's."""
+    frechet_first: float
+    """Fréchet distance of the first 100 frames to real ones, as a multiple of what other real clips have."""
+    frechet_last: float
+    """The same of the last 100 frames."""
+
+
+class TeacherFigures(Result):
+    """L4 against the teacher (runtimes/quality.py): a distilled bundle beside the world it was made from.
+
+    That plays as the paper does: float32, 25 steps, the most confident tokens first.
+    """
+
+    runtime: str
+    """Where the bundle was played."""
+    own: dict[str, float]
+    """The figures of `evaluate` on the held-out clips."""
+    teacher: dict[str, float]
+    difference_db: dict[str, float]
+    """Own minus the teacher's, of every dB figure that is judged or shown."""
+    error_db: dict[str, float]
+    """Standard error of the difference: the clips drawn anew 1,000 times."""
+    separation: float
+    """The two actions that are hardest to tell apart: how much further apart the frames that they lead to are
+    than frames of one action with other noise. Above 1 they are told apart."""
+    separation_teacher: float
+    """The same of the teacher, whose hardest pair may be another."""
+    hardest: tuple[int, int]
+    """That pair, actions from 0."""
+
+
+class BarRow(Result):
+    """One bar of the project: what was asked for, what was measured."""
+
+    name: str
+    asked: str
+    measured: str
+    status: BarStatus
+    reason: str = ""
+    """Why it was not run."""
+
+
 class FpsFigures(Result):
     """Frames per second; a frame counts when its uint8 pixels are in host memory."""
 
@@ -97,6 +150,8 @@ class FpsFigures(Result):
     ratio_paper_way: float | None
     ratio_cached: float | None
     ratio_compiled: float | None
+    ratio_fp32: float | None = None
+    """To the float32 bundle of the same checkpoint in the same runtime, where it took part."""
 
 
 class ParityRow(Result):
@@ -132,7 +187,9 @@ class ReferenceSpeed(Result):
     """The PyTorch reference (eager, float32): frames per second, medians over the rounds."""
 
     fps_paper_way: float | None = None
-    """As the paper plays: 25 refinement steps, each recomputing the full window."""
+    """As the paper plays: 25 refinement steps, by confidence, each recomputing the full window."""
+    paper_way_of: PaperWayOf = "checkpoint"
+    """Whose weights play the paper's way: the teacher's where the bundle has one."""
     fps_cached: float | None = None
     """With the streaming memory, at the world's own number of steps."""
     reasons: tuple[str, ...] = ()
@@ -149,7 +206,9 @@ class BundleFacts(Result):
     """Over the hashes of its files but for the reports that the check itself writes."""
     checkpoint_sha256: str
     size_mb: float
-    """What a player needs: the files without reference/ and the reports, MB = 10^6 bytes."""
+    """What a player needs: the files without checkpoints, clips and reports, MB = 10^6 bytes."""
+    size_ratio: float | None = None
+    """To the float32 bundle of the same checkpoint, where it took part."""
 
 
 class MatrixRate(Result):
@@ -188,13 +247,15 @@ class Settings(Result):
 
 
 class Header(Result):
-    schema_version: Literal[2] = SCHEMA
+    schema_version: Literal[3] = SCHEMA
     created: str
     """ISO 8601, UTC"""
     bundle: BundleFacts
     machine: Machine
     versions: dict[str, str]
     settings: Settings
+    quality: TeacherFigures | None = None
+    """L4 against the teacher; null for a world that is not distilled, and where it was not asked for."""
 
 
 class ParityDocument(Header):
@@ -210,10 +271,15 @@ class BenchDocument(Header):
     gflop_per_frame: float | None
     """Matrix operations of one frame, counted from the `play` graph; a multiply-add counts two."""
     runtimes: tuple[SpeedRow, ...]
+    long_play: LongFigures | None = None
+    bars: tuple[BarRow, ...] = ()
+    """What `bench --bars` judges."""
 
     @property
     def exit_code(self) -> int:
-        """0: all that was asked for was timed. 2: something could not run."""
+        """0: all that was asked for was timed. 1: a bar was not met. 2: something could not run."""
+        if any(bar.status == "falls short" for bar in self.bars):
+            return 1
         timed = {row.name for row in self.runtimes if row.fps}
         return 0 if self.settings.runtimes and timed.issuperset(self.settings.runtimes) else 2
 
@@ -244,7 +310,9 @@ class CheckDocument(Header):
 
 
 def _narrowed(document: CheckDocument, kind: type[D], row: type[Result]) -> D:
-    shared: dict[str, Any] = {name: getattr(document, name) for name in kind.model_fields}
+    shared: dict[str, Any] = {
+        name: getattr(document, name) for name in kind.model_fields if hasattr(document, name)
+    }
     own = set(row.model_fields)
     shared["runtimes"] = tuple(row(**one.model_dump(include=own)) for one in document.runtimes)
     return kind(**shared)

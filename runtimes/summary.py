@@ -2,76 +2,152 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pocketgenie.runtimes.results import BenchDocument, CheckDocument, ParityFigures, SpeedRow, Status
+from pocketgenie.runtimes.quality import JUDGED, LEAST_DB, least_separation
+from pocketgenie.runtimes.results import (
+    BarRow,
+    BarStatus,
+    BenchDocument,
+    CheckDocument,
+    ParityFigures,
+    SpeedRow,
+    Status,
+    TeacherFigures,
+)
+from pocketgenie.runtimes.table import RUNTIMES
 
 COLOURS: dict[Status, str] = {"passed": "bold green", "falls short": "bold red", "not run": "bold yellow"}
+BAR_COLOURS: dict[BarStatus, str] = {"met": "bold green", "falls short": "bold red", "not run": "bold yellow"}
 NOTHING = "-"
+NAME = 20  # characters of a bundle's name in a row
 SPEED_LEGEND = """
-x: times the fps of the paper's way (25 steps, full window), of the cached
-   reference, of torch.compile. limit share: of the measured matrix rate."""
+x: times the fps of the paper's way ({whose}, 25 steps by confidence,
+   full window), of the cached reference, of torch.compile{plain}.
+   limit share: of the measured matrix rate."""
+TEACHER_LEGEND = """
+To the teacher: the bundle's figure minus that of the world it was distilled
+   from (float32, 25 steps); above 0 it is better. Separation: how far apart
+   two actions lead, over what noise alone does; the hardest pair."""
 PARITY_LEGEND = """
 L1 largest difference of a logit, agreement; L2 equal tokens; L3 frames until
    one differs; L4 largest difference in dB of play on held-out clips."""
-LEGEND = {False: SPEED_LEGEND, True: SPEED_LEGEND + PARITY_LEGEND}
+WHOSE = {"teacher": "the teacher", "checkpoint": "its own checkpoint"}
 
 
-def render(document: CheckDocument | BenchDocument) -> RenderableType:
-    """All that a person at a terminal wants to know."""
-    parts: list[RenderableType] = [_title(document), _speed(document)]
-    if isinstance(document, CheckDocument):
-        parts.append(_parity(document))
-    rows = [(row.name, row.reasons) for row in document.runtimes]
-    for name, reasons in (*rows, ("reference", document.reference.reasons)):
-        parts += [Text.assemble((f"{name}: ", "bold"), reason) for reason in reasons]
-    parts.append(Text(LEGEND[isinstance(document, CheckDocument)], "dim", no_wrap=True))
+def render(*documents: CheckDocument | BenchDocument) -> RenderableType:
+    """All that a person at a terminal wants to know: of a check, or of the bundles of one contest."""
+    first, several = documents[0], len(documents) > 1
+    parts: list[RenderableType] = [*map(_title, documents), _speed(documents)]
+    if isinstance(first, CheckDocument):
+        parts.append(_parity(first))
+    if first.quality:
+        parts.append(_by_teacher(first.quality))
+    if isinstance(first, BenchDocument) and first.bars:
+        parts.append(_bars(first.bars))
+    for document in documents:
+        place = f"{document.bundle.name} " if several else ""
+        rows = [(row.name, row.reasons) for row in document.runtimes]
+        for name, reasons in (*rows, ("reference", document.reference.reasons)):
+            parts += [Text.assemble((f"{place}{name}: ", "bold"), reason) for reason in reasons]
+    plain = ",\n   of the float32 bundle of the same checkpoint" if several else ""
+    legend = SPEED_LEGEND.format(whose=WHOSE[first.reference.paper_way_of], plain=plain)
+    legend += PARITY_LEGEND if isinstance(first, CheckDocument) else ""
+    legend += TEACHER_LEGEND if first.quality else ""
+    parts.append(Text(legend, "dim", no_wrap=True))
     return Group(*parts)
 
 
 def _title(document: CheckDocument | BenchDocument) -> Text:
     bundle, machine = document.bundle, document.machine
     made = f"{bundle.target} {bundle.precision}, {bundle.size_mb:.1f} MB"
+    if bundle.size_ratio is not None:
+        made += f" ({bundle.size_ratio:.0%} of fp32)"
     return Text.assemble((bundle.name, "bold"), f"  {made}; {machine.cores} cores of {machine.cpu}")
 
 
-def _speed(document: CheckDocument | BenchDocument) -> Table:
-    table = _table(
-        "runtime",
-        "x\npaper",
-        "x\ncached",
-        "x\ncompile",
-        "\nfps",
-        "p95\nfps",
-        "limit\nshare",
-        "peak\nMB",
-        "first\nframe",
-    )
-    reference = document.reference
-    for name, fps in (("paper's way", reference.fps_paper_way), ("reference", reference.fps_cached)):
-        table.add_row(name, "", "", "", _number(fps), "", "", "", "", style="dim")
-    for row in document.runtimes:
-        table.add_row(row.name, *_speed_cells(row))
+def _speed(documents: Sequence[CheckDocument | BenchDocument]) -> Table:
+    """Rows of a bundle and a runtime; of a checkpoint's own runtimes one row for all its bundles."""
+    several = len(documents) > 1
+    plain = ["x\nfp32"] if several else []
+    last = ["p95\nfps", "limit\nshare", "peak\nMB"] + ([] if several else ["first\nframe"])
+    table = _table("runtime", "x\npaper", "x\ncached", "x\ncompile", *plain, "\nfps", *last)
+    empty = [""] * (3 + len(plain))
+    seen: set[tuple[str, str]] = set()
+    for document in documents:
+        reference, checkpoint = document.reference, document.bundle.checkpoint_sha256
+        for name, fps in (("paper's way", reference.fps_paper_way), ("reference", reference.fps_cached)):
+            whose = "" if name == "paper's way" else checkpoint
+            if (whose, name) not in seen:
+                table.add_row(name, *empty, _number(fps), *[""] * len(last), style="dim")
+            seen.add((whose, name))
+    for document in documents:
+        for row in document.runtimes:
+            name, checkpoint = row.name, document.bundle.checkpoint_sha256
+            if RUNTIMES[name].plays == "graphs" and several:
+                name = f"{_short(document.bundle.name)} {name}"
+            if (checkpoint, name) not in seen:
+                table.add_row(name, *_speed_cells(row, several))
+            seen.add((checkpoint, name))
     return table
 
 
-def _speed_cells(row: SpeedRow) -> Iterable[str]:
+def _short(name: str) -> str:
+    """Of a bundle: its end tells it apart (coinrun-onnx-int8)."""
+    return name if len(name) <= NAME else f"…{name[1 - NAME :]}"
+
+
+def _speed_cells(row: SpeedRow, several: bool) -> Iterable[str]:
     fps = row.fps
     if fps is None:
         return [NOTHING] * 8
+    ratios = (fps.ratio_paper_way, fps.ratio_cached, fps.ratio_compiled)
+    first = NOTHING if row.first_frame_ms is None else f"{row.first_frame_ms / 1000:.2f} s"
     return (
-        *(_number(ratio) for ratio in (fps.ratio_paper_way, fps.ratio_cached, fps.ratio_compiled)),
+        *(_number(ratio) for ratio in (*ratios, *([fps.ratio_fp32] if several else []))),
         _number(fps.median),
         _number(fps.p95),
         NOTHING if row.limit_share is None else f"{row.limit_share:.0%}",
         NOTHING if row.memory_mb is None else f"{row.memory_mb:.0f}",
-        NOTHING if row.first_frame_ms is None else f"{row.first_frame_ms / 1000:.2f} s",
+        *([] if several else [first]),
     )
+
+
+def _by_teacher(found: TeacherFigures) -> Table:
+    table = _table("to the teacher", "this", "teacher", "difference", "judged")
+    for name, words in {**JUDGED, "recon": "reconstruction"}.items():
+        key = f"{name}_psnr_db"
+        error = f" ± {found.error_db[key]:.2f}" if key in found.error_db else ""
+        verdict = (
+            f"{LEAST_DB:g} dB: {'met' if found.difference_db[key] >= LEAST_DB else 'falls short'}"
+            if name in JUDGED
+            else ""
+        )
+        change = f"{found.difference_db[key]:+.2f}{error} dB"
+        table.add_row(words, f"{found.own[key]:.2f}", f"{found.teacher[key]:.2f}", change, verdict)
+    own, teacher = (figures["action_perplexity"] for figures in (found.own, found.teacher))
+    table.add_row("action perplexity", f"{own:.2f}", f"{teacher:.2f}", f"{own - teacher:+.2f}", "")
+    least = least_separation(found)
+    verdict = f"{least:.2f}: {'met' if found.separation >= least else 'falls short'}"
+    pair = " and ".join(str(action + 1) for action in found.hardest)
+    separation = f"{found.separation:.2f}", f"{found.separation_teacher:.2f}"
+    table.add_row("separation of actions", *separation, pair, verdict)
+    return table
+
+
+def _bars(rows: Sequence[BarRow]) -> Table:
+    table = _table("bar", "asked", "measured", "verdict")
+    for row in rows:
+        verdict = Text(row.status, BAR_COLOURS[row.status])
+        table.add_row(row.name, row.asked, row.measured, verdict)
+        if row.reason:
+            table.add_row(Text(f"  {row.reason}", "dim", overflow="ellipsis"), "", "", "")
+    return table
 
 
 def _parity(document: CheckDocument) -> Table:
@@ -115,5 +191,5 @@ def _table(first: str, *others: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
     table.add_column(first, no_wrap=True)
     for name in others:
-        table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in ("verdict", "judged") else "right", no_wrap=True)
     return table

@@ -3,15 +3,15 @@
 A frame counts when its uint8 pixels are in host memory: drawing its noise, the `play` graph and every
 copy are in its time; loading, compiling and each turn's warm-up are not. Each runtime lives in its own
 process, and only one works at a time: in every round each takes a turn, among them the reference as the
-paper plays it (25 steps, the full window recomputed), the cached reference, and the machine's own matrix
-rate. What slows the machine for a while slows them all, so that the ratios hold even where the frames per
-second waver.
+paper plays it (25 steps, the full window recomputed; the teacher of a distilled world), the cached reference,
+and the machine's own matrix rate; with several bundles, the runtimes of all. What slows the machine for a
+while slows them all, so that the ratios hold even where the frames per second waver.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from pocketgenie.export.bundle import Bundle
 from pocketgenie.runtimes.artefact import gflop_per_frame
 from pocketgenie.runtimes.contestants import Contestant, PaperWay
 from pocketgenie.runtimes.matrix import MatrixProducts
-from pocketgenie.runtimes.results import FpsFigures, MatrixRate, ReferenceSpeed, SpeedRow
+from pocketgenie.runtimes.results import FpsFigures, MatrixRate, PaperWayOf, ReferenceSpeed, SpeedRow
 from pocketgenie.runtimes.worker import Worker, WorkerFailed
 
 Array = NDArray[Any]
@@ -36,14 +36,40 @@ TURN_SECONDS = 2.0
 """A turn ends here where the frames of a large world take longer."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Guest:
+    """Another bundle's runtime in the contest of the first one."""
+
+    folder: Path
+    runtime: str
+    picture: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rivals:
+    """Whom a runtime's ratios are made with, by their names in the contest."""
+
+    cached: str = "reference"
+    compiled: str = "compiled"
+    fp32: str = ""
+    """The float32 bundle's own runtime; "" for none."""
+
+
+HOME = Rivals()
+
+
 @dataclass
 class Contest:
-    """The processes of one bundle, and how long their frames took. A `with` block ends them all."""
+    """The processes of a contest, and how long their frames took. A `with` block ends them all."""
 
     folder: Path
     names: Sequence[str]
     """Runtimes; the reference, the paper's way and the matrix rate take part in any case."""
     picture: Array
+    guests: Mapping[str, Guest] = field(default_factory=dict)
+    """Of further bundles, by the names they have here."""
+    paper: Path | None = None
+    """The bundle that plays the paper's way, where it is not `folder`."""
     workers: dict[str, Worker] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     """Why a contestant did not start, or failed in its turn."""
@@ -70,13 +96,18 @@ class Contest:
         """Start every process, one after the other, and play one frame."""
         for name in dict.fromkeys(("reference", *self.names)):
             report(f"starting {name}")
-            began = time.time()
-            self._start(name, Contestant, self.folder, name, self.picture, began)
-            if name in self.workers:
-                self.first_frame_ms[name] = self.workers[name].call("first_frame")
+            self._enter(name, self.folder, name, self.picture)
+        for name, guest in self.guests.items():
+            report(f"starting {name}")
+            self._enter(name, guest.folder, guest.runtime, guest.picture)
         report(f"starting {PAPER}")
-        self._start(PAPER, PaperWay, self.folder, self.picture)
+        self._start(PAPER, PaperWay, self.paper or self.folder, self.picture)
         self._start(MATRIX, MatrixProducts)
+
+    def _enter(self, name: str, folder: Path, runtime: str, picture: Array) -> None:
+        self._start(name, Contestant, folder, runtime, picture, time.time())
+        if name in self.workers:
+            self.first_frame_ms[name] = self.workers[name].call("first_frame")
 
     def _start(self, name: str, make: Callable[..., object], *args: Any) -> None:
         try:
@@ -116,16 +147,20 @@ class Contest:
         (library, shape), best = max(medians.items(), key=lambda item: item[1])
         return MatrixRate(gflops=best, library=library, shape=shape)
 
-    def reference(self) -> ReferenceSpeed:
+    def reference(self, of: PaperWayOf, rivals: Rivals = HOME) -> ReferenceSpeed:
         """The two paces of the reference, which the ratios are made of."""
-        reasons = [f"{name}: {self.failures[name]}" for name in ("reference", PAPER) if name in self.failures]
+        names = rivals.cached, PAPER
+        reasons = [f"{name}: {self.failures[name]}" for name in names if name in self.failures]
         return ReferenceSpeed(
-            fps_paper_way=self.fps(PAPER), fps_cached=self.fps("reference"), reasons=tuple(reasons)
+            fps_paper_way=self.fps(PAPER),
+            paper_way_of=of,
+            fps_cached=self.fps(rivals.cached),
+            reasons=tuple(reasons),
         )
 
-    def row(self, name: str, precision: str, gflop: float | None) -> SpeedRow:
+    def row(self, name: str, precision: str, gflop: float | None, rivals: Rivals = HOME) -> SpeedRow:
         """One runtime's figures, as far as it came."""
-        fps = None if self.fps(name) is None else self._figures(name)
+        fps = None if self.fps(name) is None else self._figures(name, rivals)
         rate = self.matrix()
         return SpeedRow(
             name=name,
@@ -137,13 +172,13 @@ class Contest:
             limit_share=gflop * fps.median / rate.gflops if gflop and fps and rate else None,
         )
 
-    def _figures(self, name: str) -> FpsFigures:
+    def _figures(self, name: str, rivals: Rivals) -> FpsFigures:
         rounds = per_round(self.turns[name])
         frames = np.concatenate(self.turns[name])
         median = float(np.median(rounds))
         ratios = {
             f"ratio_{key}": median / fps if (fps := self.fps(rival)) else None
-            for key, rival in (("paper_way", PAPER), ("cached", "reference"), ("compiled", "compiled"))
+            for key, rival in {"paper_way": PAPER, **vars(rivals)}.items()
         }
         return FpsFigures(
             p50=1000 / float(np.percentile(frames, 50)),

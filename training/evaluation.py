@@ -62,6 +62,72 @@ def infer_actions(session: Playable, frames_THWC: Array) -> list[int]:
     ]
 
 
+class Evaluation:
+    """The figures of `evaluate`, clip by clip: `add` each, then ask for `figures`."""
+
+    def __init__(self, session: Playable, *, seed: int = 0) -> None:
+        self.session, self.spec = session, session.spec
+        self.silence = draw_noise(session.spec, seed, 0, temperature_zero=True)
+        self.rng = np.random.default_rng(seed)
+        self.errors: dict[str, list[float]] = {}
+        """Mean squared errors, one per clip; of `recon` one per frame."""
+        self.actions: list[int] = []
+        self.tokens: list[Array] = []
+        self.consistent: list[bool] = []
+
+    def add(self, clip: Array) -> None:
+        """Play the last four frames of a clip uint8 [T >= 5, H, W, 3] from those before. Raises UserError."""
+        session, spec = self.session, self.spec
+        _fits(clip, spec)
+        given = min(len(clip) - HORIZON, spec.memories["dynamics"].slots)
+        clip = clip[-given - HORIZON :]
+        session.reset()
+        tokens = [session.encode(frame) for frame in clip]
+        session.reset()
+        for frame, frame_tokens in zip(clip, tokens, strict=True):
+            self._error("recon", session.decode(frame_tokens), frame)
+            if "decoder" in spec.memories:
+                session.observe(frame_tokens, spec.no_action)
+        led_by = infer_actions(session, clip)
+        drawn = self._roll_out(tokens[:given], led_by[:given], led_by[given:])
+        at_random = [int(action) for action in self.rng.integers(spec.actions, size=HORIZON)]
+        free = self._roll_out(tokens[:given], led_by[:given], at_random)
+        last = clip[given - 1]
+        for name, picture, truth in (
+            ("next_frame", drawn[0], clip[given]),
+            ("copy_last", last, clip[given]),
+            ("rollout", drawn[-1], clip[-1]),
+            ("copy_start", last, clip[-1]),
+            ("random", free[-1], clip[-1]),
+        ):
+            self._error(name, picture, truth)
+        self.tokens += tokens
+        self.actions += [action for action in led_by if action != spec.no_action]
+        seen = infer_actions(session, np.stack([last, *free]))[-HORIZON:]
+        told = zip(seen, at_random, strict=True)
+        self.consistent += [a == b for a, b in told if a != spec.no_action]
+
+    def figures(self) -> dict[str, float]:
+        """See `evaluate`."""
+        figures = {f"{name}_psnr_db": psnr_db(float(np.mean(values))) for name, values in self.errors.items()}
+        figures["delta_psnr_db"] = figures["rollout_psnr_db"] - figures["random_psnr_db"]
+        figures["action_perplexity"] = perplexity(np.array(self.actions), self.spec.actions)
+        figures["codebook_perplexity"] = perplexity(np.stack(self.tokens), self.spec.codebook)
+        figures["action_consistency"] = float(np.mean(self.consistent))
+        return figures
+
+    def _error(self, name: str, picture: Array, truth: Array) -> None:
+        self.errors.setdefault(name, []).append(squared_error(picture, truth))
+
+    def _roll_out(
+        self, tokens: Sequence[Array], led_by: Sequence[int], actions: Sequence[int]
+    ) -> list[Array]:
+        self.session.reset()
+        for frame_tokens, action in zip(tokens, led_by, strict=True):
+            self.session.observe(frame_tokens, action)
+        return [self.session.play(action, self.silence)[1] for action in actions]
+
+
 def evaluate(
     session: Playable,
     clips: Array,
@@ -77,56 +143,18 @@ def evaluate(
     action_consistency (how often the action model names a random action from the two frames it led
     between).
     """
-    spec = session.spec
-    if clips.shape[2:] != spec.frame_shape:
-        raise UserError(
-            f"the clips are {clips.shape[3]}x{clips.shape[2]}, this world is {spec.width}x{spec.height}"
-        )
-    if clips.shape[1] <= HORIZON:
-        raise UserError(f"the clips have {clips.shape[1]} frames; an evaluation needs at least {HORIZON + 1}")
-    given = min(clips.shape[1] - HORIZON, spec.memories["dynamics"].slots)
-    silence = draw_noise(spec, seed, 0, temperature_zero=True)
-    rng = np.random.default_rng(seed)
-    errors: dict[str, list[float]] = {}
-    all_actions, all_tokens, consistent = [], [], []
-
-    def roll_out(tokens: Sequence[Array], led_by: Sequence[int], actions: Sequence[int]) -> list[Array]:
-        session.reset()
-        for frame_tokens, action in zip(tokens, led_by, strict=True):
-            session.observe(frame_tokens, action)
-        return [session.play(action, silence)[1] for action in actions]
-
+    evaluation = Evaluation(session, seed=seed)
     for number, clip in enumerate(clips):
         progress(number, len(clips))
-        clip = clip[-given - HORIZON :]
-        session.reset()
-        tokens = [session.encode(frame) for frame in clip]
-        session.reset()
-        for frame, frame_tokens in zip(clip, tokens, strict=True):
-            errors.setdefault("recon", []).append(squared_error(session.decode(frame_tokens), frame))
-            if "decoder" in spec.memories:
-                session.observe(frame_tokens, spec.no_action)
-        led_by = infer_actions(session, clip)
-        drawn = roll_out(tokens[:given], led_by[:given], led_by[given:])
-        at_random = [int(action) for action in rng.integers(spec.actions, size=HORIZON)]
-        free = roll_out(tokens[:given], led_by[:given], at_random)
-        last = clip[given - 1]
-        for name, picture, truth in (
-            ("next_frame", drawn[0], clip[given]),
-            ("copy_last", last, clip[given]),
-            ("rollout", drawn[-1], clip[-1]),
-            ("copy_start", last, clip[-1]),
-            ("random", free[-1], clip[-1]),
-        ):
-            errors.setdefault(name, []).append(squared_error(picture, truth))
-        all_tokens += tokens
-        all_actions += [action for action in led_by if action != spec.no_action]
-        seen = infer_actions(session, np.stack([last, *free]))
-        consistent += [a == b for a, b in zip(seen[-HORIZON:], at_random, strict=True) if a != spec.no_action]
+        evaluation.add(clip)
     progress(len(clips), len(clips))
-    figures = {f"{name}_psnr_db": psnr_db(float(np.mean(values))) for name, values in errors.items()}
-    figures["delta_psnr_db"] = figures["rollout_psnr_db"] - figures["random_psnr_db"]
-    figures["action_perplexity"] = perplexity(np.array(all_actions), spec.actions)
-    figures["codebook_perplexity"] = perplexity(np.stack(all_tokens), spec.codebook)
-    figures["action_consistency"] = float(np.mean(consistent))
-    return figures
+    return evaluation.figures()
+
+
+def _fits(clip: Array, spec: WorldSpec) -> None:
+    if clip.shape[1:] != spec.frame_shape:
+        raise UserError(
+            f"the clips are {clip.shape[2]}x{clip.shape[1]}, this world is {spec.width}x{spec.height}"
+        )
+    if len(clip) <= HORIZON:
+        raise UserError(f"the clips have {len(clip)} frames; an evaluation needs at least {HORIZON + 1}")

@@ -26,6 +26,7 @@ from pocketgenie.runtimes.results import (
     RolloutFigures,
     RuntimeRow,
     Settings,
+    TeacherFigures,
 )
 
 EMPTY = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -279,6 +280,33 @@ def test_the_pictures_are_those_that_were_played(tmp_path, manifest, rollout):
         assert any(np.array_equal(still, expected) for still in stills)
     with Image.open(tmp_path / "rollout.gif") as gif:
         assert getattr(gif, "n_frames") == 13  # noqa: B009 (not every image has it); the last one stands still
+
+
+def test_a_distilled_world_is_shown_beside_its_teacher(tmp_path, manifest, rollout):
+    keys = ("next_frame_psnr_db", "rollout_psnr_db", "delta_psnr_db")
+    found = TeacherFigures(
+        runtime="ort-cpu",
+        own=dict.fromkeys(keys, 21.0) | {"recon_psnr_db": 38.0, "action_perplexity": 6.5},
+        teacher=dict.fromkeys(keys, 20.0) | {"recon_psnr_db": 39.0, "action_perplexity": 7.5},
+        difference_db=dict.fromkeys(keys, 1.0) | {"recon_psnr_db": -1.0, "delta_psnr_db": -0.4},
+        error_db=dict.fromkeys(keys, 0.12),
+        separation=1.5,
+        separation_teacher=2.5,
+        hardest=(0, 2),
+    )
+    taught = np.random.default_rng(2).integers(0, 256, rollout.target.shape, np.uint8)
+    checked = PASSED.model_copy(update={"quality": found})
+    outline, text = written(tmp_path, manifest=manifest, check=checked, rollout=rollout, teacher=taught)
+    section = text.split("## Beside its teacher")[1].split("## ")[0]
+    lines = {line.split("|")[1].strip(): line for line in section.splitlines() if line.startswith("| ")}
+    assert "passed" in lines["L4 next frame"] and "+1.00 ± 0.12 dB" in lines["L4 next frame"]
+    assert "falls short" in lines["L4 controllability"] and "-0.40 ± 0.12 dB" in lines["L4 controllability"]
+    assert "-1.00 dB" in lines["L4 reconstruction"] and "passed" not in lines["L4 reconstruction"]
+    assert "≥ 2.00" in section and "hardest: 1 and 3" in section
+    embedded = [base64.b64decode(address.split(",")[1]) for address in outline.addresses]
+    assert (tmp_path / "teacher.gif").read_bytes() in embedded
+    stills = [np.asarray(Image.open(io.BytesIO(data))) for data in embedded if data.startswith(b"\x89PNG")]
+    assert any(np.array_equal(still, taught[12]) for still in stills)
 
 
 def test_the_likeness_of_frames():

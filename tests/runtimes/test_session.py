@@ -12,7 +12,7 @@ from pocketgenie.errors import UserError
 from pocketgenie.genie.graphs import load_world
 from pocketgenie.genie.noise import draw_noise
 from pocketgenie.genie.spec import MemorySpec
-from pocketgenie.runtimes.reference import FullWindow, world_session
+from pocketgenie.runtimes.reference import FullWindow, as_the_paper, world_session
 from pocketgenie.runtimes.ring import Ring
 from pocketgenie.runtimes.table import load_session
 
@@ -69,8 +69,10 @@ def test_a_reset_session_plays_the_same_again(tiny_bundle, start):
 def test_the_papers_way_draws_what_the_cached_session_draws(tiny_checkpoint, start):
     """While the whole history is in the window, full passes and the streaming memory agree."""
     world = load_world(tiny_checkpoint)
-    paper = FullWindow(world, steps=world.spec.steps, seed=0)
+    paper = FullWindow(world, steps=4, seed=0)
+    world.spec = as_the_paper(world.spec, steps=4)
     cached = world_session(world)
+    assert paper.spec.order == cached.spec.order == "confidence"
     shown = paper.start(start[0])
     tokens = cached.encode(start[0])
     assert np.array_equal(shown, cached.decode(tokens))

@@ -33,7 +33,7 @@ def test_everybody_takes_a_turn_in_every_round(contest):
 def test_the_figures_are_made_of_the_frame_times(contest, tiny_bundle):
     gflop, why_not = count_gflop(load_bundle(tiny_bundle))
     assert gflop and not why_not
-    row, reference = contest.row("ort-cpu", "fp32", gflop), contest.reference()
+    row, reference = contest.row("ort-cpu", "fp32", gflop), contest.reference("checkpoint")
     times = np.concatenate(contest.turns["ort-cpu"])
     assert row.fps.p50 == pytest.approx(1000 / np.median(times))
     assert row.fps.p95 == pytest.approx(1000 / np.percentile(times, 95)) and row.fps.p95 <= row.fps.p50
@@ -83,7 +83,8 @@ def test_a_runtime_that_does_not_start_is_a_reason(faulty_bundle, tmp_path):
         row = contest.row("ort-cpu", "fp32", 1.0)
     assert row.fps is None and row.limit_share is None and row.first_frame_ms is None
     assert "did not start" in row.reasons[0] and "no bundle" in row.reasons[0]
-    assert contest.reference().fps_cached is None and len(contest.reference().reasons) == 2
+    reference = contest.reference("checkpoint")
+    assert reference.fps_cached is None and len(reference.reasons) == 2
 
 
 def test_a_turn_ends_by_frames_or_by_time():
