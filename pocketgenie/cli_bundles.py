@@ -1,4 +1,4 @@
-"""Commands about bundles: export, check, bench, play, doctor."""
+"""Commands about bundles: export, check, play, doctor."""
 
 from __future__ import annotations
 
@@ -73,6 +73,14 @@ def export(
     clips: Annotated[
         Path | None, typer.Option(help="Held-out clips for `check`; else the checkpoint's clips.npz.")
     ] = None,
+    form: Annotated[
+        Literal["cpu", "qdq"] | None,
+        typer.Option(
+            help="Of int8 and int4. cpu: what ONNX Runtime multiplies fastest. qdq: Q/DQ pairs, which "
+            "TensorRT and browsers read too.",
+            show_default="qdq for tensorrt, else cpu",
+        ),
+    ] = None,
     reference: Annotated[
         bool, typer.Option(help="Put the checkpoint into the bundle, so that it can be checked.")
     ] = True,
@@ -93,6 +101,7 @@ def export(
         cards=cards or DEFAULT_CARDS[flavor],
         flavor=flavor,
         clips=clips,
+        form=form,
         reference=reference,
     )
     started = time.perf_counter()
@@ -109,6 +118,8 @@ def export(
     if built := manifest.engines:
         what += f", engines for {', '.join(built.cards)} by {built.library}"
     console.print(f"{folder}: {what}, in {seconds:.0f} s", highlight=False, soft_wrap=True)
+    if (teacher := manifest.recipe.get("teacher", "")).startswith("left out"):
+        console.print(f"the teacher was {teacher}", highlight=False, soft_wrap=True)
     if prove:
         from pocketgenie.runtimes.check import only_lacks_a_card
 
@@ -163,8 +174,8 @@ def _prove(
     bundle: Path, runtimes: Sequence[str], frames: int, min_fps: float, report: bool, json_out: Path | None
 ) -> CheckDocument:
     """Check, put the report into the bundle, print the table."""
-    from pocketgenie.runtimes.check import Options
     from pocketgenie.runtimes.check import check as run
+    from pocketgenie.runtimes.lineup import Options
     from pocketgenie.runtimes.publish import publish
     from pocketgenie.runtimes.summary import render
 
@@ -184,33 +195,6 @@ def _prove(
     if json_out:
         write_json(json_out, document.model_dump(mode="json", by_alias=True))
     return document
-
-
-def bench(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundles written by `export`.")],
-    runtime: Annotated[
-        list[str] | None, typer.Option(help="May be given several times; by default all that work here.")
-    ] = None,
-    json_out: Json = None,
-) -> None:
-    """Say how fast bundles play in every runtime that works here. Exit code 2: one could not run."""
-    from pocketgenie.runtimes.check import Options
-    from pocketgenie.runtimes.check import bench as run
-    from pocketgenie.runtimes.summary import render
-
-    documents = []
-    with progress() as shown_progress:
-        task = shown_progress.add_task("verifying the bundle", total=None)
-        for bundle in bundles:
-
-            def tell(what: str, name: str = bundle.name) -> None:
-                shown_progress.update(task, description=f"{name}: {what}")
-
-            documents.append(run(bundle, runtime or (), Options(), tell))
-            shown_progress.console.print(render(documents[-1]))
-    if json_out:
-        write_json(json_out, [document.model_dump(mode="json", by_alias=True) for document in documents])
-    raise typer.Exit(max(document.exit_code for document in documents))
 
 
 def play(
