@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pocketgenie.genie.spec import WorldSpec
 from pocketgenie.runtimes.contestants import History
+from pocketgenie.runtimes.longplay import held_actions
 from pocketgenie.runtimes.results import FrameFigures, PassFigures, RolloutFigures
 from pocketgenie.runtimes.worker import Worker
 from pocketgenie.training.evaluation import psnr_db, squared_error
@@ -25,7 +26,6 @@ Array = NDArray[Any]
 MASKED_SHARES = (1.0, 0.5, 0.2)
 """L1: everything masked, as in a frame's first refinement step, and parts, as in later ones."""
 CONTEXTS = 8
-HELD = (2, 9)  # frames for which a roll-out holds an action
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,8 @@ class Exam:
         for number in range(self.rollouts):
             frame = self.clips[number % len(self.clips)][number // len(self.clips) % self.clips.shape[1]]
             tokens, actions = self.reference.call("read", frame[None])
-            held: list[int] = []
-            while len(held) < self.frames:
-                held += [int(rng.integers(self.spec.actions))] * int(rng.integers(*HELD))
-            made.append(((tokens, actions), held[: self.frames], self.seed + number))
+            held = held_actions(rng, self.spec.actions, self.frames)
+            made.append(((tokens, actions), held, self.seed + number))
         return made
 
     @cached_property
