@@ -74,10 +74,10 @@ def export(
         Path | None, typer.Option(help="Held-out clips for `check`; else the checkpoint's clips.npz.")
     ] = None,
     form: Annotated[
-        Literal["cpu", "qdq"] | None,
+        Literal["cpu", "qdq", "optimum"] | None,
         typer.Option(
             help="Of int8 and int4. cpu: what ONNX Runtime multiplies fastest. qdq: Q/DQ pairs, which "
-            "TensorRT and browsers read too.",
+            "TensorRT and browsers read too. optimum: as cpu, by that library.",
             show_default="qdq for tensorrt, else cpu",
         ),
     ] = None,

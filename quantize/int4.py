@@ -20,7 +20,7 @@ ACCURACY = 4
 """ONNX Runtime's level of the same number: activations are multiplied in int8, block by block."""
 
 
-FORMATS = {"cpu": QuantFormat.QOperator, "qdq": QuantFormat.QDQ}
+FORMATS = {"cpu": QuantFormat.QOperator, "qdq": QuantFormat.QDQ, "optimum": QuantFormat.QOperator}
 
 
 def to_int4(model: onnx.ModelProto, chosen: Collection[str], form: Form = "cpu") -> onnx.ModelProto:

@@ -26,7 +26,8 @@ from onnxruntime.quantization import (
 from pocketgenie.quantize.proof import prove, quiet
 from pocketgenie.runtimes.session import Array
 
-Form = Literal["cpu", "qdq"]
+Form = Literal["cpu", "qdq", "optimum"]
+"""optimum: as `cpu`, by that library (quantize/optimum.py)."""
 PERCENTILE = 99.999
 """Of an activation's values, those within its range. On the embedded world, a pass over samples it was not
 calibrated on: KL 0.0008 and top-1 98.8 %; min and max 0.0010 and 97.9 % (entropy chooses the same); 99.99

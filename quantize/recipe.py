@@ -13,6 +13,7 @@ from pocketgenie.quantize.calibration import LIMIT, record
 from pocketgenie.quantize.halves import deciding, float_tensors, to_fp16
 from pocketgenie.quantize.int4 import to_int4
 from pocketgenie.quantize.int8 import PERCENTILE, Form, to_int8_cpu, to_int8_qdq
+from pocketgenie.quantize.optimum import to_int8_optimum
 from pocketgenie.quantize.products import Bits, layer_of, merged, products
 from pocketgenie.quantize.proof import count_products
 from pocketgenie.quantize.storage import exact_in_float16, narrow_tables
@@ -81,10 +82,10 @@ def precision_pass(
         if names := chosen["int4"]:
             quantized = to_int4(quantized, names, form)
         if names := chosen["int8"]:
-            if form == "cpu":
-                quantized = to_int8_cpu(quantized, names)
-            else:
+            if form == "qdq":
                 quantized = to_int8_qdq(quantized, names, samples.pop(name))
+            else:
+                quantized = {"cpu": to_int8_cpu, "optimum": to_int8_optimum}[form](quantized, names)
         if name == "play":
             facts["quantized"] = "{} of {} products with weights of `play`".format(*count_products(quantized))
         return exact_in_float16(quantized) if small else to_fp16(quantized)

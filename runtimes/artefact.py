@@ -12,11 +12,14 @@ from pocketgenie.export.bundle import Bundle
 from pocketgenie.genie.spec import TensorSpec
 from pocketgenie.runtimes.results import ArtefactFigures
 
+LEAST_QUANTIZED = {"int8": 0.8, "int4": 0.8, "mixed": 0.0}
+"""Share of the products with weights that must have weights of 8 bits or less, and one at least: all but a
+few that decide (quantize/halves.py); of a mixture, what the search found."""
 ORT_TYPES = {"uint8": "uint8", "int32": "int32", "float32": "float", "float16": "float16"}
 Shapes = dict[str, tuple[int, ...]]
 
-PRODUCTS = {"MatMul", "Gemm", "Conv"}
-"""Operators whose multiply-adds are counted. The others of a float32 export do little per element."""
+PRODUCTS = {"MatMul", "MatMulInteger", "MatMulNBits", "Gemm", "Conv"}
+"""Operators whose multiply-adds are counted. The others of an export do little per element."""
 UNKNOWN_PRODUCTS = {"Attention", "ConvTranspose", "Einsum", "MultiHeadAttention"} | {"If", "Loop", "Scan"}
 """Operators that may hide products; a graph that has one is not counted rather than counted wrong."""
 
@@ -34,7 +37,27 @@ def inspect(bundle: Bundle) -> ArtefactFigures:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         for wanted, held in ((entry.inputs, session.get_inputs()), (entry.outputs, session.get_outputs())):
             problems += _differences(entry.file, wanted, held)
+    problems += _not_quantized(bundle)
     return ArtefactFigures(problems=tuple(problems), operators=_operators(bundle))
+
+
+def _not_quantized(bundle: Bundle) -> list[str]:
+    """A bundle that says that it is quantized and holds hardly a product with small weights; none to say
+    without the `onnx` package."""
+    precision = bundle.manifest.precision
+    if precision not in LEAST_QUANTIZED or "play" not in bundle.manifest.graphs:
+        return []
+    try:
+        import onnx
+
+        from pocketgenie.quantize.proof import count_products
+    except ImportError:
+        return []
+    file = bundle.manifest.graphs["play"].file
+    done, weighted = count_products(onnx.load(bundle.path(file), load_external_data=False))
+    if done and done >= LEAST_QUANTIZED[precision] * weighted:
+        return []
+    return [f"{file} has {done} of {weighted} products with weights quantized, which is not {precision}"]
 
 
 def _differences(file: str, wanted: tuple[TensorSpec, ...], held: list[Any]) -> list[str]:
@@ -98,6 +121,8 @@ def _multiply_adds(node: Any, shapes: Shapes) -> int:
     first, second = (shapes[name] for name in node.input[:2])
     if node.op_type == "Conv":  # weights [M, C / group, kH, kW]
         summed = prod(second[1:])
+    elif node.op_type == "MatMulNBits":  # its weights are packed
+        summed = next(a.i for a in node.attribute if a.name == "K")
     elif node.op_type == "Gemm" and any(a.name == "transA" and a.i for a in node.attribute):
         summed = first[0]
     else:

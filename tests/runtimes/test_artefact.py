@@ -1,6 +1,7 @@
 """L0 and the count of operations, against what torch counts and what can be counted by hand."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,26 @@ def test_an_operator_that_hides_products_is_not_guessed(tmp_path):
     nodes = [("Einsum", ["x", "w"], ["y"], {"equation": "ij,jk->ik"})]
     with pytest.raises(UserError, match="Einsum"):
         gflop_per_frame(save(tmp_path / "g.onnx", nodes, {"x": [2, 3]}, {"w": np.ones((3, 4))}, "y"))
+
+
+def test_quantized_products_count_as_much(tiny_bundle, tmp_path):
+    from pocketgenie.quantize.int4 import to_int4
+    from pocketgenie.quantize.int8 import to_int8_cpu
+    from pocketgenie.quantize.products import merged, products
+
+    model = merged(onnx.load(tiny_bundle / "decode.onnx"))
+    names = [node.name for node in products(model.graph)]
+    for place, make in enumerate((to_int8_cpu, to_int4)):
+        onnx.save(make(model, names), tmp_path / f"{place}.onnx")
+        assert gflop_per_frame(tmp_path / f"{place}.onnx") == gflop_per_frame(tiny_bundle / "decode.onnx")
+
+
+def test_a_bundle_that_is_not_as_quantized_as_it_says_is_a_problem(tiny_bundle):
+    bundle = load_bundle(tiny_bundle)
+    for precision in ("int8", "int4", "mixed"):
+        named = bundle.manifest.model_copy(update={"precision": precision})
+        (problem,) = inspect(replace(bundle, manifest=named)).problems
+        assert problem.startswith("play.onnx has 0 of ") and problem.endswith(f"not {precision}")
 
 
 @pytest.mark.parametrize("graph", ["encode", "decode"])
