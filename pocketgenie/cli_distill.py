@@ -40,11 +40,11 @@ def distill(
     wishes: Annotated[
         str,
         typer.Option(
-            help="steps: what is learned in the student's own roll-outs, a comma between. data: the frame "
-            "that really came; frames: the teacher's, drawn in 25 steps; remask: the teacher's choices, "
-            "given a part of the student's frame."
+            help="steps: what is learned from, a comma between. data: real clips. In the student's own "
+            "roll-outs: frames: the teacher's, drawn in 25 steps; remask: the teacher's choices, given a part "
+            "of the student's frame."
         ),
-    ] = "data,frames",
+    ] = "data,frames,remask",
     layers: Size = None,
     dim: Size = None,
     heads: Size = None,

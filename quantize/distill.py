@@ -43,9 +43,10 @@ class DistillOptions:
     encoder: Shape = field(default_factory=Shape)
     """Of a tokenizer."""
     refinement: Refinement = field(default_factory=Refinement)
-    wishes: tuple[Wish, ...] = ("data", "frames")
-    """data: the frame that really came. frames: the teacher's, drawn in 25 steps. remask: the teacher's
-    distribution, given a part of the student's frame. Each clip of a batch is given one, drawn at random."""
+    wishes: tuple[Wish, ...] = ("data", "frames", "remask")
+    """data: the frame that really came, after real frames. After the student's own: frames: the teacher's,
+    drawn in 25 steps; remask: the teacher's distribution, given a part of the student's frame. Each clip of a
+    batch is given one, drawn at random."""
 
 
 def distill(
@@ -154,15 +155,15 @@ class Histories:
         wishes = np.array(self.wishes)[rng.integers(len(self.wishes), size=len(tokens))]
         history, wanted = tokens.clone(), tokens.clone()
         with self.autocast():
-            own = Streams(self.student, self.config.grid)
-            for t in range(length):
-                if t >= given:
-                    history[:, t] = own.draw(actions[:, t], sampling)
-                if t < length - 1:
-                    own.observe(history[:, t], actions[:, t])
-            wanted[torch.from_numpy(wishes != "data"), given:] = -1
-            if "frames" in wishes:
-                rows = torch.from_numpy(wishes == "frames")
+            if (rows := torch.from_numpy(wishes != "data")).any():
+                own = Streams(self.student, self.config.grid)
+                for t in range(length):
+                    if t >= given:
+                        history[rows, t] = own.draw(actions[rows, t], sampling)
+                    if t < length - 1:
+                        own.observe(history[rows, t], actions[rows, t])
+                wanted[rows, given:] = -1
+            if (rows := torch.from_numpy(wishes == "frames")).any():
                 theirs = Streams(self.teacher, self.config.grid)
                 for t in range(number):
                     theirs.observe(history[rows, t], actions[rows, t])

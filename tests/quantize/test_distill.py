@@ -105,16 +105,16 @@ def test_histories_are_real_then_the_students_and_wishes_are_what_they_say(tiny_
         )
         return made.batch(tokens, actions, np.random.default_rng(3))
 
-    history, wanted, _ = batch("data")
+    history, frames, _ = batch("frames")
     own = [t for t in range(8) if not torch.equal(history[:, t], tokens[:, t])]
     assert own and own == list(range(own[0], 8)) and own[0] >= 1
-    assert torch.equal(wanted, tokens)
-    again, frames, _ = batch("frames")
-    assert torch.equal(history, again)
     asked = [t for t in own if (frames[:, t] >= 0).all()]
     assert len(asked) == 1 and (frames[:, [t for t in own if t not in asked]] == -1).all()
-    _, remask, _ = batch("remask")
-    assert (remask[:, own] == -1).all()
+    again, remask, _ = batch("remask")
+    assert torch.equal(history, again)
+    assert (remask[:, own] == -1).all() and torch.equal(remask[:, : own[0]], tokens[:, : own[0]])
+    real, wanted, _ = batch("data")
+    assert torch.equal(real, tokens) and torch.equal(wanted, tokens)
     assert as_the_paper(genie.config.sampling, 1024).steps == 25
 
 
