@@ -41,8 +41,8 @@ def distill(
         str,
         typer.Option(
             help="steps: what is learned from, a comma between. data: real clips. In the student's own "
-            "roll-outs: frames: the teacher's, drawn in 25 steps; remask: the teacher's choices, given a part "
-            "of the student's frame."
+            "roll-outs: frames: the teacher's, drawn in 25 steps; remask: the teacher's choices, given a "
+            "part of the student's frame."
         ),
     ] = "data,frames,remask",
     layers: Size = None,
