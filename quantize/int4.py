@@ -1,4 +1,5 @@
-"""int4, weights only, a scale for every 32 weights of a channel. It saves bytes, not time.
+"""int4, weights only, a scale for every 32 weights of a channel. It saves bytes, not time: the
+embedded world shrinks to a quarter and plays as fast as float32. Rounded to nearest, layer by layer.
 
 `cpu`: the operator MatMulNBits. `qdq`: the weights behind a DequantizeLinear of opset 21, which TensorRT for
 RTX builds as well and ONNX Runtime turns into MatMulNBits.
