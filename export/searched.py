@@ -54,11 +54,11 @@ def section(document: SearchDocument) -> Section:
         legend += " T: with the teacher's decoder."
     rows = [_row(point, document) for point in sorted(document.points, key=lambda point: -point.fps)]
     rows += [
-        [name, *["not run"] * 4, *[""] * len(JUDGED), why]
+        [name, *["not run"] * 4, *[""] * (len(JUDGED) + 1), why]
         for name, why in document.why.items()
         if name not in {point.name for point in document.points}
     ]
-    head = ("point", "fps", "× fp32", "MB", "quality", *SHORT, "verdict")
+    head = ("point", "fps", "× fp32", "MB", "quality", *SHORT, "front", "verdict")
     blocks: list[Block] = [
         Text(told),
         Charts([("Speed against quality", chart)]),
@@ -77,5 +77,6 @@ def _row(point: Point, document: SearchDocument) -> list[str]:
         f"{point.ratio:.2f}",
         f"{point.size_mb:.1f}",
         *(f"{value + 0.0:+.2f}" for value in (point.quality_db, *apart)),
+        "yes" if point.name in document.front else "",
         document.why[point.name],
     ]

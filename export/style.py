@@ -62,7 +62,8 @@ th, td { text-align: left; padding: 7px 14px 7px 0; border-bottom: 1px solid var
 tr:last-child td { border-bottom: 0 }
 th { color: var(--soft); font-weight: 600; white-space: nowrap }
 table:has(th:nth-child(4)) { min-width: 600px }
-table:has(th:nth-child(10)) { min-width: 840px }
+table:has(th:nth-child(11)) { min-width: 900px }
+table:has(th:nth-child(11)) td:last-child { min-width: 11em }
 td:first-child { white-space: nowrap }
 td.good, td.bad, td.none { font-weight: 600; white-space: nowrap }
 code, pre { font: .86em ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pocketgenie.export.manifest import Precision
 from pocketgenie.quantize.pareto import TEACHERS, Decoder, Goal
 from pocketgenie.quantize.products import Bits
+from pocketgenie.quantize.recipe import HEAD
 from pocketgenie.quantize.sensitivity import Sensitivity
 
 PLAIN: dict[str, Precision] = {"fp32": "fp32", "int8": "int8", "int4": "int4"}
@@ -36,7 +37,7 @@ class Candidate:
     form: str
     bits: Mapping[str, Bits] = field(default_factory=dict)
     predicted_ms: float
-    """Of a frame on the CPU, by the sensitivities."""
+    """Of a frame on one thread, by the sensitivities."""
 
     @property
     def name(self) -> str:
@@ -55,10 +56,12 @@ def candidates(variant: Variant, sensitivity: Sensitivity) -> list[Candidate]:
     for share in KEPT_SHARES:
         kept = most_sensitive(sensitivity, share)
         forms[f"int8, {len(kept)} fp32"] = {group: "int8" for group in groups if group not in kept}
-    if small := sensitivity.groups("int4"):
+    small = [group for group in sensitivity.groups("int4") if group != HEAD]  # which int4 leaves at int8
+    if small:
         worst = most_sensitive(sensitivity, 0.5, "int4")
         forms["int8 + int4"] = whole | {group: "int4" for group in small if group not in worst}
-        forms["int4"] = dict.fromkeys(small, "int4")
+        forms["int4"] = {group: bits for group, bits in whole.items() if group == HEAD}
+        forms["int4"] |= dict.fromkeys(small, "int4")
     return [
         Candidate(
             variant=variant,
@@ -79,7 +82,7 @@ def most_sensitive(sensitivity: Sensitivity, share: float, bits: Bits = "int8") 
     kept: set[str] = set()
     for graph in sensitivity.graphs:
         rows = [row for row in graph.rows if row.bits == bits]
-        rows.sort(key=lambda row: -row.harm / (row.saved_mb if bits == "int4" else row.share))
+        rows.sort(key=lambda row: -row.harm / (max(row.saved_mb, 1e-9) if bits == "int4" else row.share))
         kept |= {row.group for row in rows[: round(share * len(rows)) or 1]}
     return kept
 
@@ -89,21 +92,27 @@ def next_to_try(space: Sequence[Candidate], losses: Mapping[str, float], goal: G
 
     First the first of the space (the checkpoint at float32), then each variant at int8, the fastest first. A
     variant that int8 takes over the budget is refined next, as far as that still promises more speed than
-    what is within the budget already. Where the smallest is wanted, int4 comes before that.
+    what is within the budget already: at float32 first, for where that is over it too, nothing between helps.
+    Where the smallest is wanted, int4 comes before that.
     """
     left = [candidate for candidate in space if candidate.name not in losses]
     within = {name for name, loss in losses.items() if loss <= goal.budget_db}
     best = min((one.predicted_ms for one in space if one.name in within), default=float("inf"))
 
-    def rank(candidate: Candidate) -> tuple[int, float]:
+    def over(name: str) -> bool:
+        return name in losses and name not in within
+
+    def rank(candidate: Candidate) -> tuple[int, bool, float]:
+        form, variant, ms = candidate.form, candidate.variant.name, candidate.predicted_ms
         if candidate is space[0]:
-            return 0, 0.0
-        if candidate.form == "int8":
-            return 1, candidate.predicted_ms
-        if goal.fps is not None and "int4" in candidate.form:
-            return 2, candidate.predicted_ms
-        plain = f"{candidate.variant.name} int8"
-        refines = "int4" not in candidate.form and plain in losses and plain not in within
-        return 3 if refines and candidate.predicted_ms < best else 4, candidate.predicted_ms
+            return 0, False, ms
+        if form == "int8":
+            return 1, False, ms
+        if goal.fps is not None and "int4" in form:
+            return 2, False, ms
+        if "int4" not in form and over(f"{variant} fp32"):
+            return 5, False, ms
+        refines = "int4" not in form and over(f"{variant} int8") and ms < best
+        return (3, form != "fp32", ms) if refines else (4, False, ms)
 
     return min(left, key=rank, default=None)

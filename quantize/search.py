@@ -32,8 +32,10 @@ def search(
 
     options: of the export; target and precision are the search's own. `report` is told what is being done.
     """
-    if options.target != "onnx":
-        raise UserError("the precision search measures on ONNX Runtime's CPU; use it with --target onnx")
+    if options.target != "onnx" or options.form == "qdq":
+        raise UserError(
+            "the precision search measures ONNX Runtime on this CPU; leave out --form, use --target onnx"
+        )
     if wanted.candidates < 1:
         raise UserError("the search needs candidates to try; give --candidates 1 or more")
     began = time.perf_counter()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle, load_bundle
 from pocketgenie.export.world import MAX_CLIPS, ExportOptions, export_checkpoint, open_source
 from pocketgenie.genie.graphs import load_world
-from pocketgenie.quantize.calibration import record
+from pocketgenie.quantize.calibration import Samples, record
 from pocketgenie.quantize.candidate_bundles import finish, make_candidate
 from pocketgenie.quantize.candidates import Candidate, Variant, candidates
 from pocketgenie.quantize.pareto import (
@@ -32,7 +33,7 @@ from pocketgenie.quantize.pareto import (
 )
 from pocketgenie.quantize.products import Bits
 from pocketgenie.quantize.recipe import Convert, precision_pass
-from pocketgenie.quantize.sensitivity import GRAPHS, Sensitivity, measure
+from pocketgenie.quantize.sensitivity import GRAPHS, Sensitivity, hash_of, measure
 from pocketgenie.quantize.variants import make_variant, paper_session, usable_teacher, variants
 from pocketgenie.runtimes.brought import held_out_clips
 from pocketgenie.runtimes.contestants import Contestant
@@ -44,6 +45,8 @@ from pocketgenie.training.data import load_clips
 from pocketgenie.training.evaluation import evaluate
 
 RUNTIME = "ort-cpu"
+SAMPLE_WINDOWS = 2
+"""How many times the memory's length the roll-outs go on that the samples are drawn from."""
 Report = Callable[[str], None]
 
 
@@ -132,14 +135,14 @@ class Bench:
         if variant.decoder not in self.sensitivities:
             base = self.base(variant)
             world = load_world(base.folder / (base.manifest.reference or ""))
-            self.report("playing the world for samples")
-            samples = record(
-                world,
-                self._other_clips(),
-                rollouts=self.wanted.rollouts,
-                frames=2 * world.spec.memories["dynamics"].slots,
-                seed=self.wanted.seed + 1,
-            )
+            clips = self._other_clips()
+            frames = SAMPLE_WINDOWS * world.spec.memories["dynamics"].slots
+            rollouts, seed = self.wanted.rollouts, self.wanted.seed + 1
+
+            @cache
+            def samples() -> Samples:
+                self.report("playing the world for samples")
+                return record(world, clips, rollouts=rollouts, frames=frames, seed=seed)
 
             def make(bits: Mapping[str, Bits]) -> Convert:
                 return precision_pass("mixed", world, None, assignment=bits)[0]
@@ -149,7 +152,8 @@ class Bench:
                     graph,
                     onnx.load(base.path(base.manifest.graphs[graph].file)),
                     make,
-                    samples[graph],
+                    samples,
+                    f"{base.manifest.checkpoint_hash} {hash_of(clips.tobytes())} {rollouts} {frames} {seed}",
                     self.wanted.cache,
                     self.report,
                 )

@@ -24,7 +24,7 @@ from pocketgenie.errors import UserError
 from pocketgenie.genie.spec import Frozen
 from pocketgenie.quantize.halves import deciding, float_tensors
 from pocketgenie.quantize.products import Bits, groups, layer_of, products
-from pocketgenie.runtimes.machine import cores
+from pocketgenie.quantize.recipe import HEAD
 from pocketgenie.runtimes.session import Array
 from pocketgenie.training.evaluation import psnr_db, squared_error
 
@@ -66,9 +66,9 @@ class GraphSensitivity(Frozen):
 
     graph: Graph
     key: dict[str, str]
-    """What it depends on: hashes of the graph and of the samples, versions of the libraries."""
+    """What it depends on: the graph, what was played for the samples, versions of the libraries."""
     pass_ms: dict[Bits, float] = Field(default_factory=dict)
-    """One call with all groups at these bits, in milliseconds; measured in turns."""
+    """One call with all groups at these bits: milliseconds of one thread, measured in turns."""
     rows: tuple[Sensitive, ...] = ()
 
     def groups(self, bits: Bits = "int8") -> list[str]:
@@ -95,7 +95,7 @@ class Sensitivity(Frozen):
         return [group for graph in self.graphs for group in graph.groups(bits)]
 
     def frame_ms(self, steps: int, bits: Mapping[str, Bits]) -> float:
-        """A frame's predicted time: N refinement passes and one for the memory's entry, then the decoder."""
+        """A frame's predicted time on one thread: N passes, one for the memory's entry, the decoder."""
         total = 0.0
         for graph in self.graphs:
             low = [row for row in graph.rows if bits.get(row.group) == row.bits]
@@ -108,30 +108,34 @@ def measure(
     graph: Graph,
     model: onnx.ModelProto,
     make: Make,
-    samples: Sequence[Inputs],
+    samples: Callable[[], Mapping[str, Sequence[Inputs]]],
+    played: str,
     cache: Path,
     report: Callable[[str], None],
 ) -> GraphSensitivity:
-    """The sensitivity of a float32 graph (weights inside) on samples of its inputs (calibration.record).
+    """The sensitivity of a float32 graph (weights inside) on samples of the inputs (calibration.record).
 
+    `played` says what the samples were drawn from; they are asked for only where something is to be measured.
     `cache` is a folder where every figure is kept as soon as it is there: an interrupted run goes on, one
-    with the same graph, samples and library versions reads it. Timed on ONNX Runtime on the CPU.
+    with the same graph, `played` and library versions reads it. Timed on ONNX Runtime on the CPU.
     """
-    key = {"graph": hash_of(model.SerializeToString(deterministic=True)), "samples": _hash_of(samples)}
+    key = {"graph": hash_of(model.SerializeToString(deterministic=True)), "played": played}
     key |= {name: version(name) for name in LIBRARIES}
     path = cache / f"sensitivity-{graph}-{hash_of(json.dumps(key).encode())[:12]}.json"
     found = _read(path) or GraphSensitivity(graph=graph, key=key)
-    for row in _missing_rows(found, model, make, samples, report):
+    if found.pass_ms:  # which is measured last
+        return found
+    given = samples()[graph]
+    for row in _missing_rows(found, model, make, given, report):
         found = found.model_copy(update={"rows": (*found.rows, row)})
         _write(path, found)
-    if not found.pass_ms:
-        report(f"timing `{graph}`")
-        models: dict[Bits, onnx.ModelProto] = {"fp32": model}
-        for bits in LOW_BITS:
-            if named := {row.group: bits for row in found.rows if row.bits == bits}:
-                models[bits] = make(named)(graph, model)
-        found = found.model_copy(update={"pass_ms": _time(models, samples[0])})
-        _write(path, found)
+    report(f"timing `{graph}`")
+    models: dict[Bits, onnx.ModelProto] = {"fp32": make({})(graph, model)}
+    for bits in LOW_BITS:
+        if named := {row.group: bits for row in found.rows if row.bits == bits}:
+            models[bits] = make(named)(graph, model)
+    found = found.model_copy(update={"pass_ms": _time(models, given[0])})
+    _write(path, found)
     return found
 
 
@@ -145,7 +149,8 @@ def _missing_rows(
     shares = _shares(model)
     done = {(row.group, row.bits) for row in found.rows}
     todo = [(group, bits) for bits in LOW_BITS for group in shares if (group, bits) not in done]
-    truth = _answers(found.graph, model, samples) if todo else []
+    plain = make({})(found.graph, model)  # so that what all bits have in common counts for none
+    truth = _answers(found.graph, plain, samples) if todo else []
     for number, (group, bits) in enumerate(todo, 1):
         report(f"sensitivity of {group} to {bits} ({number} of {len(todo)})")
         try:
@@ -160,12 +165,12 @@ def _missing_rows(
         else:
             errors = [squared_error(a, b) for a, b in zip(truth, answers, strict=True)]
             harm = {"psnr_db": psnr_db(float(np.mean(errors)))}
-        saved_mb = (model.ByteSize() - less.ByteSize()) / 1e6
+        saved_mb = (plain.ByteSize() - less.ByteSize()) / 1e6
         yield Sensitive(group=group, bits=bits, saved_mb=saved_mb, share=shares[group], **harm)
 
 
 def _shares(model: onnx.ModelProto) -> dict[str, float]:
-    """Group -> its share of the multiply-adds. A group with a product that decides stays float32: left out.
+    """Group -> its share of the multiply-adds. One with a product that decides is left out, but for the HEAD.
 
     Every product with weights multiplies the same number of rows (the frame's tokens), so that the weights'
     sizes are the shares.
@@ -177,7 +182,7 @@ def _shares(model: onnx.ModelProto) -> dict[str, float]:
     for node in products(model.graph):
         group = layer_of(node.input[1])
         sizes[group] += int(np.prod(constants[node.input[1]].dims))
-        if node.output[0] in decides:
+        if node.output[0] in decides and group != HEAD:
             kept.add(group)
     left = {group: size for group, size in sizes.items() if group not in kept}
     return {group: size / sum(left.values()) for group, size in left.items()}
@@ -191,7 +196,8 @@ def _answers(graph: Graph, model: onnx.ModelProto, samples: Sequence[Inputs]) ->
 
 
 def _time(models: Mapping[Bits, onnx.ModelProto], inputs: Inputs) -> dict[Bits, float]:
-    """Milliseconds of one call each: of the fastest tenth, which nothing else on this machine slowed down."""
+    """Milliseconds of one call each, medians of the processor's time on one thread, which no other process
+    lengthens; every model takes a turn in every round."""
     sessions = {bits: _session(model) for bits, model in models.items()}
     timed: dict[Bits, list[float]] = {bits: [] for bits in models}
     for number in range(TURNS):
@@ -199,15 +205,15 @@ def _time(models: Mapping[Bits, onnx.ModelProto], inputs: Inputs) -> dict[Bits, 
             session, given = sessions[bits], _fitting(sessions[bits], inputs)
             session.run(None, given)  # the first after another's turn is slower
             for _ in range(CALLS):
-                began = time.perf_counter()
+                began = time.thread_time()
                 session.run(None, given)
-                timed[bits].append((time.perf_counter() - began) * 1000)
-    return {bits: float(np.quantile(values, 0.1)) for bits, values in timed.items()}
+                timed[bits].append((time.thread_time() - began) * 1000)
+    return {bits: float(np.median(values)) for bits, values in timed.items()}
 
 
 def _session(model: onnx.ModelProto) -> ort.InferenceSession:
     options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = cores(), 3
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
@@ -230,15 +236,6 @@ def _log_softmax(logits_SV: Array) -> Array:
 def hash_of(content: bytes) -> str:
     """sha256, hexadecimal"""
     return hashlib.sha256(content).hexdigest()
-
-
-def _hash_of(samples: Sequence[Inputs]) -> str:
-    digest = hashlib.sha256()
-    for inputs in samples:
-        for name in sorted(inputs):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(inputs[name]).tobytes())
-    return digest.hexdigest()
 
 
 def _read(path: Path) -> GraphSensitivity | None:

@@ -88,13 +88,18 @@ def test_everything_is_tried_once_the_checkpoint_first():
 
 def test_what_int8_takes_over_the_budget_is_refined():
     over = {"N=1 int8": 0.5, "N=1, teacher's decoder int8": 0.5, "N=2 int8": 0.5}
-    everything, _ = order(Goal(budget_db=0.3), {})
-    tried, _ = order(Goal(budget_db=0.3), dict.fromkeys(everything, 0.5))
-    assert tried[4] == "N=1 int8, 2 fp32" and all("int4" not in name for name in tried[4:12])
-    # Once something is within the budget, only what promises more speed comes before the rest.
+    tried, _ = order(Goal(budget_db=0.3), over)
+    assert tried[4:6] == ["N=1 fp32", "N=1 int8, 2 fp32"]
+    # What promises no more speed than what is within the budget already waits.
     easy, _ = order(Goal(budget_db=0.3), over | {"N=2 int8": 0.0})
     assert easy.index("N=1 int8 + int4") < easy.index("N=1 fp32")
-    assert tried.index("N=1 fp32") < tried.index("N=1 int8 + int4")
+
+
+def test_where_float32_is_over_the_budget_too_nothing_between_is_tried_early():
+    everything, _ = order(Goal(budget_db=0.3), {})
+    tried, _ = order(Goal(budget_db=0.3), dict.fromkeys(everything, 0.5))
+    assert tried[4:6] == ["N=1 fp32", "N=1, teacher's decoder fp32"]
+    assert all("int4" in name for name in tried[6:12])
 
 
 def test_where_the_smallest_is_wanted_int4_comes_early():
