@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 WIDTH = 420  # units of a chart; a phone shows one unit as 0.85 px, a desktop as 1.2 px
 ROW = 34
@@ -106,13 +107,13 @@ def scatter(dots: Sequence[Dot], limit: float, limit_name: str, label: str, axes
 
     axes: what x and y are. A name goes beside its point where it covers least.
     """
-    height, left, right, low = 300, 34, WIDTH - 14, 262
+    height, left, right, low = 320, 34, WIDTH - 14, 282
     xs, ys = _ticks([dot.x for dot in dots]), _ticks([0.0, limit, *(dot.y for dot in dots)])
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - xs[0]) / (xs[-1] - xs[0])
         up = (y - ys[0]) / (ys[-1] - ys[0])
-        return left + across * (right - left), low - up * (low - 22)
+        return left + across * (right - left), low - up * (low - 40)
 
     parts = [_text(left - 28, 10, axes[1], "start"), _text(right, height, axes[0], "end")]
     for tick in ys:
@@ -129,11 +130,16 @@ def scatter(dots: Sequence[Dot], limit: float, limit_name: str, label: str, axes
     marks = {dot: place(dot.x, dot.y) for dot in dots}
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in marks.values()]
     taken.append((left, y, left + 6.4 * len(limit_name), y + 15))
+    corners = [place(dot.x, dot.y) for dot in line]
+    for (a, b), (c, d) in pairwise(corners):
+        many = max(1, round(math.dist((a, b), (c, d)) / 6))
+        middles = [(a + (c - a) * i / many, b + (d - b) * i / many) for i in range(many)]
+        taken += [(x - 3, y - 3, x + 3, y + 3) for x, y in middles]
     for dot in sorted(dots, key=lambda dot: (not dot.ours, not dot.joined)):
         x, y = marks[dot]
         kind, radius = ("ours", 7) if dot.ours else ("front", 5) if dot.joined else ("other", 4.5)
         parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>')
-        box = min(_beside(x, y, dot.name), key=lambda box: _covered(box, taken, (left, 12, right + 14, low)))
+        box = min(_beside(x, y, dot.name), key=lambda box: _covered(box, taken, (left, 14, right + 14, low)))
         taken.append(box)
         near = (min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3]))
         if math.dist(near, (x, y)) > 14:

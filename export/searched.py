@@ -23,10 +23,11 @@ def section(document: SearchDocument) -> Section:
     goal, chosen = document.goal, document.point(document.chosen)
     sought = "the fastest" if goal.fps is None else f"the smallest that reaches {goal.fps:g} fps"
     points = len(document.points)
+    cores = f"{document.cores} {'core' if document.cores == 1 else 'cores'}"
     told = (
         f"**{chosen.name}** is {sought} of {points} bundles that were made, run and compared, with no figure "
         f"more than {goal.budget_db:g} dB worse than {document.baseline.name}. Each was raced in turns with "
-        f"all others ({document.rounds} rounds, {document.cores} cores of {document.machine}) and played "
+        f"all others ({document.rounds} rounds, {cores} of {document.machine}) and played "
         f"{document.clips} held-out clips. `pareto.csv` holds the points, `sensitivity.json` what each layer "
         "suffers from fewer bits."
     )
