@@ -113,8 +113,9 @@ def prepare(source: Path, out: Path, config: GenieConfig, part: Part, key: What,
     lineage = Lineage(teacher=place, teacher_hash=known, recipe={**recipe, key: how})
     if (out / FILES[0]).exists():
         begun = read_world(out)
-        if begun.config != config or begun.lineage != lineage:
+        if begun.config != config or begun.lineage is None or begun.lineage.teacher_hash != known:
             raise UserError(f"{out} holds another world; name another folder, or remove it to start again")
+        save_config(out, config, lineage)  # it may go on for longer or shorter than was meant
         return
     out.mkdir(parents=True, exist_ok=True)
     for name in FILES[1:]:

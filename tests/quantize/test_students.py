@@ -83,6 +83,9 @@ def test_a_student_of_a_student_knows_the_first_teacher(tiny_checkpoint, tmp_pat
     assert lineage.teacher_hash == checkpoint_hash(first)
     assert lineage.recipe == {"tokenizer": "two of four", "steps": "one step"}
     assert (third / "clips.npz").exists() and not (third / "dynamics.safetensors").exists()
-    prepare(second, third, config, "dynamics", "steps", "one step")  # begun for the same: gone on with
+    prepare(second, third, config, "dynamics", "steps", "one step, longer")  # the same student: gone on with
+    lineage = read_world(third).lineage
+    assert lineage is not None and lineage.recipe["steps"] == "one step, longer"
+    other = student_config(config, "steps", Shape(), Shape(), Refinement(steps=1))
     with pytest.raises(UserError, match="holds another world"):
-        prepare(second, third, config, "dynamics", "steps", "two steps")
+        prepare(second, third, other, "dynamics", "steps", "one step")
