@@ -23,6 +23,7 @@ from pocketgenie.runtimes.table import load_session
 from pocketgenie.runtimes.worker import Worker
 from pocketgenie.training.evaluation import evaluate
 
+pytestmark = pytest.mark.slow
 ANY = 90.0  # dB: a world of random weights has no quality to lose
 
 

@@ -74,6 +74,7 @@ def test_a_teacher_that_is_not_the_one_named_is_none(tiny_checkpoint, student, t
     assert usable_teacher(tiny_checkpoint, teacher) is None
 
 
+@pytest.mark.slow
 def test_a_variant_plays_what_its_own_reference_plays(tiny_bundle, teacher, tmp_path):
     variant = Variant(steps=1, decoder="teacher")
     made = make_variant(load_bundle(tiny_bundle), teacher, variant, tmp_path / "variant")
