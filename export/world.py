@@ -20,7 +20,7 @@ from pocketgenie.export.cards import parse_cards
 from pocketgenie.export.manifest import MANIFEST, Draft, Flavor, GraphEntry, Manifest, Precision, Target
 from pocketgenie.export.onnx import OPSET, WEIGHTS, export_graphs
 from pocketgenie.export.tensorrt import build_engines, check_builder
-from pocketgenie.genie.checkpoint import FILES, checkpoint_hash, read_config, read_world
+from pocketgenie.genie.checkpoint import FILES, checkpoint_hash, not_the_teacher, read_config, read_world
 from pocketgenie.genie.contract import GraphDef
 from pocketgenie.genie.graphs import load_world
 from pocketgenie.genie.spec import TensorSpec, WorldSpec
@@ -154,12 +154,9 @@ def _copy_teacher(source: Source, folder: Path, spec: WorldSpec) -> dict[str, st
     if lineage is None:
         return {}
     teacher = source.teacher
-    if teacher is None or not all((teacher / name).is_file() for name in FILES):
-        return {TEACHER: f"left out: {lineage.teacher} is not there"}
-    if checkpoint_hash(teacher) != lineage.teacher_hash:
-        return {
-            TEACHER: f"left out: {lineage.teacher} is not the one it was distilled from (its hash differs)"
-        }
+    if why := not_the_teacher(lineage, teacher):
+        return {TEACHER: f"left out: {why}"}
+    assert teacher is not None
     taught = read_config(teacher).spec()
     if (taught.frame_shape, taught.actions) != (spec.frame_shape, spec.actions):
         return {TEACHER: f"left out: {lineage.teacher} has other frames or other actions"}

@@ -99,6 +99,15 @@ def checkpoint_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def not_the_teacher(lineage: Lineage, folder: Path | None) -> str | None:
+    """Why a folder is not the teacher that a lineage names, in words; None where it is."""
+    if folder is None or not all((folder / name).is_file() for name in FILES):
+        return f"{lineage.teacher} is not there"
+    if checkpoint_hash(folder) != lineage.teacher_hash:
+        return f"{lineage.teacher} is not the one it was distilled from (its hash differs)"
+    return None
+
+
 def read_config(folder: Path) -> GenieConfig:
     """The configuration of a checkpoint folder. Raises UserError."""
     return read_world(folder).config

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from pocketgenie.errors import UserError
-from pocketgenie.genie.checkpoint import Genie, Part, checkpoint_hash, load_genie, read_world, save_part
+from pocketgenie.genie.checkpoint import Genie, Part, load_genie, not_the_teacher, read_world, save_part
 from pocketgenie.genie.config import GenieConfig, SamplingConfig
 from pocketgenie.genie.dynamics import Dynamics
 from pocketgenie.quantize.distill_losses import (
@@ -26,12 +26,11 @@ from pocketgenie.quantize.distill_losses import (
 )
 from pocketgenie.quantize.streams import Streams
 from pocketgenie.quantize.students import Refinement, Shape, What, inherit, prepare, student_config
+from pocketgenie.runtimes.reference import PAPER_STEPS
 from pocketgenie.training.data import Frames, crop_batch, load_clips
 from pocketgenie.training.loop import Batch, TrainOptions, fit, make_accelerator
 from pocketgenie.training.train import label_clips
 
-TEACHER_STEPS = 25
-"""The paper's (arXiv 2402.15391, section 2.2)."""
 Wish = Literal["data", "frames", "remask"]
 
 
@@ -174,7 +173,7 @@ class Histories:
 
 def as_the_paper(sampling: SamplingConfig, tokens: int) -> SamplingConfig:
     """The same order and temperature in as many steps as the paper takes."""
-    return sampling.model_copy(update={"steps": min(TEACHER_STEPS, tokens)})
+    return sampling.model_copy(update={"steps": min(PAPER_STEPS, tokens)})
 
 
 def first_of_line(source: Path, own: Genie) -> Genie:
@@ -183,7 +182,7 @@ def first_of_line(source: Path, own: Genie) -> Genie:
     if lineage is None:
         return own
     folder = Path(os.path.normpath(source / lineage.teacher))
-    if not folder.exists() or checkpoint_hash(folder) != lineage.teacher_hash:
+    if not_the_teacher(lineage, folder):
         return own
     first = load_genie(folder)
     same = first.config.tokenizer.quantizer == own.config.tokenizer.quantizer

@@ -34,10 +34,11 @@ from pocketgenie.quantize.pareto import (
 from pocketgenie.quantize.products import Bits
 from pocketgenie.quantize.recipe import Convert, precision_pass
 from pocketgenie.quantize.sensitivity import GRAPHS, Sensitivity, hash_of, measure
-from pocketgenie.quantize.variants import make_variant, paper_session, usable_teacher, variants
+from pocketgenie.quantize.variants import make_variant, usable_teacher, variants
 from pocketgenie.runtimes.brought import held_out_clips
 from pocketgenie.runtimes.contestants import Contestant
 from pocketgenie.runtimes.machine import describe
+from pocketgenie.runtimes.reference import paper_session
 from pocketgenie.runtimes.session import Array
 from pocketgenie.runtimes.throughput import TURN_SECONDS, per_round
 from pocketgenie.runtimes.worker import Worker, WorkerFailed
@@ -173,7 +174,7 @@ class Bench:
         if self.teacher is None:
             return None
         self.report("the teacher as the paper plays it: L4")
-        session = paper_session(self.teacher)
+        session = paper_session(load_world(self.teacher))
         spec = session.spec
         figures = evaluate(session, self.clips, seed=self.wanted.seed)
         return Baseline(name=f"the teacher, float32, N={spec.steps} {spec.order}", figures=figures)

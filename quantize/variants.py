@@ -15,25 +15,21 @@ from pocketgenie.export.bundle import Bundle, load_bundle, seal, staged
 from pocketgenie.export.manifest import Draft, GraphEntry
 from pocketgenie.export.onnx import WEIGHTS, WeightsFile, to_onnx
 from pocketgenie.genie.checkpoint import (
-    FILES,
     Genie,
     checkpoint_hash,
     load_genie,
+    not_the_teacher,
     read_config,
     read_world,
     save_config,
     save_tensors,
 )
 from pocketgenie.genie.config import GenieConfig
-from pocketgenie.genie.graphs import GenieWorld, load_world
+from pocketgenie.genie.graphs import load_world
 from pocketgenie.quantize.candidates import Variant
-from pocketgenie.runtimes.reference import world_session
-from pocketgenie.runtimes.session import GraphSession
 
 STEPS = (1, 2, 4)
 """Tried beside the checkpoint's own number."""
-PAPER_STEPS = 25
-"""arXiv 2402.15391, section 2.2"""
 DECODES = ("latent_in.", "decoder_position", "decoder.", "patch_out.")
 """Tensors of a tokenizer from its codes to its pixels; all others make the codes."""
 
@@ -57,9 +53,7 @@ def variants(checkpoint: Path, teacher: Path | None, steps: Sequence[int]) -> li
 def usable_teacher(checkpoint: Path, teacher: Path | None) -> Path | None:
     """The folder of the teacher that a distilled checkpoint names, where it is there and unchanged."""
     lineage = read_world(checkpoint).lineage
-    if lineage is None or teacher is None or not all((teacher / name).is_file() for name in FILES):
-        return None
-    return teacher if checkpoint_hash(teacher) == lineage.teacher_hash else None
+    return teacher if lineage and not not_the_teacher(lineage, teacher) else None
 
 
 def shares_codes(own: Genie, teacher: Genie) -> bool:
@@ -123,18 +117,6 @@ def _change(checkpoint: Path, teacher: Path | None, variant: Variant) -> None:
         decoder = theirs.config.tokenizer.decoder
         changed["tokenizer"] = file.config.tokenizer.model_copy(update={"decoder": decoder})
     save_config(checkpoint, file.config.model_copy(update=changed), file.lineage)
-
-
-def paper_session(teacher: Path) -> GraphSession:
-    """A teacher at float32 as the paper plays it: 25 steps in the order of confidence. Raises UserError.
-
-    With the memory instead of the full window: the frames are the same, and sooner there.
-    """
-    genie = load_genie(teacher)
-    steps = min(PAPER_STEPS, genie.config.spec().tokens)
-    sampling = genie.config.sampling.model_copy(update={"steps": steps, "order": "confidence"})
-    genie.config = genie.config.model_copy(update={"sampling": sampling})
-    return world_session(GenieWorld(genie))
 
 
 def _codes_config(config: GenieConfig) -> dict[str, object]:

@@ -72,7 +72,11 @@ def as_the_paper(spec: WorldSpec, steps: int = PAPER_STEPS) -> WorldSpec:
 
 def load_teacher(bundle: Bundle) -> GraphSession:
     """The teacher with the paper's sampling, cached: the full window's frames without recomputing it."""
-    world = teacher_world(bundle)
+    return paper_session(teacher_world(bundle))
+
+
+def paper_session(world: World) -> GraphSession:
+    """A world with the paper's sampling, cached."""
     world.spec = as_the_paper(world.spec)
     return world_session(world)
 

@@ -20,12 +20,11 @@ from pocketgenie.genie.graphs import load_world
 from pocketgenie.quantize.candidates import Variant
 from pocketgenie.quantize.variants import (
     make_variant,
-    paper_session,
     shares_codes,
     usable_teacher,
     variants,
 )
-from pocketgenie.runtimes.reference import world_session
+from pocketgenie.runtimes.reference import paper_session, world_session
 from pocketgenie.runtimes.table import load_session
 from pocketgenie.training.evaluation import evaluate
 
@@ -97,5 +96,5 @@ def test_a_variant_plays_what_its_own_reference_plays(tiny_bundle, teacher, tmp_
 
 
 def test_the_paper_plays_25_steps_in_the_order_of_confidence(teacher):
-    spec = paper_session(teacher).spec
+    spec = paper_session(load_world(teacher)).spec
     assert (spec.steps, spec.order) == (16, "confidence"), "no more steps than tokens"
