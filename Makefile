@@ -3,14 +3,16 @@
 
 PYTHON     ?= python3
 VENV       ?= .venv
-CHECKPOINT ?= assets/coinrun
+CHECKPOINT ?= assets/coinrun-pocket
 TARGET     ?= onnx
-PRECISION  ?= $(if $(filter tensorrt,$(TARGET)),fp16,fp32)
+PRECISION  ?= $(if $(filter tensorrt,$(TARGET)),fp16,int8)
 CARDS      ?= rtx30,rtx40,rtx50
 BUNDLE     ?= dist/$(notdir $(CHECKPOINT:/=))-$(TARGET)-$(PRECISION)
+PLAIN      ?= dist/$(notdir $(CHECKPOINT:/=))-onnx-fp32
 REPORT     ?= $(BUNDLE).check.json
 CONFIG     ?= coinrun
 WORLD      ?= runs/$(basename $(notdir $(CONFIG)))
+POCKET     ?= $(WORLD)-pocket
 
 GENIE := $(VENV)/bin/pocketgenie
 READY := $(VENV)/.installed-
@@ -19,14 +21,14 @@ EXTRAS := export$(if $(filter tensorrt,$(TARGET)),$(comma)tensorrt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help export check bench play train gpu-check test lint clean
+.PHONY: help export check bench play train distill gpu-check test lint clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  CHECKPOINT=$(CHECKPOINT) TARGET=$(TARGET) PRECISION=$(PRECISION) CARDS=$(CARDS)"
 	@echo "  BUNDLE=$(BUNDLE)"
-	@echo "  CONFIG=$(CONFIG) CLIPS=$(CLIPS) WORLD=$(WORLD)"
+	@echo "  CONFIG=$(CONFIG) CLIPS=$(CLIPS) WORLD=$(WORLD) POCKET=$(POCKET)"
 
 MAKE_BUNDLE = $(GENIE) export $(CHECKPOINT) --target $(TARGET) --precision $(PRECISION) --cards $(CARDS) -o $(BUNDLE)
 
@@ -36,15 +38,15 @@ export: $(READY)$(EXTRAS)  ## export the world to BUNDLE (TARGET=onnx or tensorr
 check: $(BUNDLE)/manifest.json $(READY)$(EXTRAS)  ## prove BUNDLE again; the figures go to REPORT (json)
 	$(GENIE) check $(BUNDLE) --json $(REPORT)
 
-bench: $(BUNDLE)/manifest.json $(READY)$(EXTRAS)  ## frames per second of BUNDLE in every runtime that works here
-	$(GENIE) bench $(BUNDLE)
+bench: $(BUNDLE)/manifest.json $(PLAIN)/manifest.json $(READY)$(EXTRAS)  ## BUNDLE against float32 and its teacher, bar by bar
+	$(GENIE) bench $(BUNDLE) $(filter-out $(BUNDLE),$(PLAIN)) --bars
 
 play: $(BUNDLE)/manifest.json $(READY)$(EXTRAS)  ## play BUNDLE in this terminal
 	$(GENIE) play $(BUNDLE)
 
 # glibc gives large blocks back to the system at every step unless told otherwise: training took twice as long.
-train: export MALLOC_MMAP_THRESHOLD_ = 4000000000
-train: export MALLOC_TRIM_THRESHOLD_ = 8000000000
+train distill: export MALLOC_MMAP_THRESHOLD_ = 4000000000
+train distill: export MALLOC_TRIM_THRESHOLD_ = 8000000000
 train: $(READY)train  ## train a world of CONFIG on CLIPS (an npz, or a folder of videos) into WORLD
 	@test -e "$(CLIPS)" || { echo "name what to train on: make train CLIPS=folder-of-videos" >&2; exit 1; }
 	mkdir -p $(WORLD)
@@ -55,6 +57,11 @@ train: $(READY)train  ## train a world of CONFIG on CLIPS (an npz, or a folder o
 	$(GENIE) train tokenizer --config $(CONFIG) --clips $(WORLD)/train.npz -o $(WORLD) --steps 3000 --batch 48
 	$(GENIE) train lam       --config $(CONFIG) --clips $(WORLD)/train.npz -o $(WORLD) --steps 900 --batch 64
 	$(GENIE) train dynamics  --config $(CONFIG) --clips $(WORLD)/train.npz -o $(WORLD) --steps 1500 --batch 8
+
+distill: $(READY)train  ## distil WORLD into POCKET on its train.npz: decoder, dynamics, two refinement steps
+	$(GENIE) distill tokenizer $(WORLD) --clips $(WORLD)/train.npz -o $(POCKET)/1 --layers 2 --updates 1000 --batch 48 --learning-rate 2e-3
+	$(GENIE) distill dynamics $(POCKET)/1 --clips $(WORLD)/train.npz -o $(POCKET)/2 --layers 3 --updates 220 --learning-rate 1e-3
+	$(GENIE) distill steps $(POCKET)/2 --clips $(WORLD)/train.npz -o $(POCKET)/world --steps 2 --temperature 1 --updates 850 --learning-rate 1e-3
 
 # No .venv, no network: the python3 of a rented machine that has torch is enough.
 gpu-check:  ## measure every GPU runtime on this machine (ARGS="--device cpu --quick" tries it without a GPU)
@@ -73,6 +80,11 @@ clean:  ## remove .venv, dist and caches
 
 $(BUNDLE)/manifest.json: | $(READY)$(EXTRAS)
 	$(MAKE_BUNDLE)
+
+ifneq ($(BUNDLE),$(PLAIN))
+$(PLAIN)/manifest.json: | $(READY)$(EXTRAS)
+	$(GENIE) export $(CHECKPOINT) --target onnx --precision fp32 -o $(PLAIN)
+endif
 
 # One stamp per set of extras: `make test` twice installs once.
 $(READY)%: pyproject.toml constraints.txt | $(VENV)/.created

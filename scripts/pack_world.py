@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from pocketgenie.genie.checkpoint import Part, load_genie, save_config, save_tensors
+from pocketgenie.genie.checkpoint import Lineage, Part, load_genie, read_world, save_config, save_tensors
 from pocketgenie.genie.graphs import load_world
 from pocketgenie.genie.spec import Arrow
 from pocketgenie.runtimes.pictures import Frame, strip
@@ -139,6 +140,15 @@ def action_table(shifts: list[Frame], arrows: dict[Arrow, int]) -> list[str]:
     return lines
 
 
+def moved(lineage: Lineage | None, source: Path, out: Path) -> Lineage | None:
+    """The lineage with its teacher's path as it is from the new folder."""
+    if lineage is None:
+        return None
+    teacher = (source / lineage.teacher).resolve()
+    path = Path(os.path.relpath(teacher, out.resolve())).as_posix()
+    return lineage.model_copy(update={"teacher": path})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("checkpoint", type=Path)
@@ -151,14 +161,15 @@ def main() -> None:
     out: Path = options.out
     genie = load_genie(options.checkpoint)
     clips = load_clips(options.clips, (genie.config.height, genie.config.width))
-    save_config(out, genie.config)
+    lineage = moved(read_world(options.checkpoint).lineage, options.checkpoint, out)
+    save_config(out, genie.config, lineage)
     for name in PARTS:
         weights = genie.part(name).state_dict()
         save_tensors(out / f"{name}.safetensors", {key: value.half() for key, value in weights.items()})
     np.savez_compressed(out / "clips.npz", frames=clips)
     session = world_session(load_world(out))  # as packed: float16 weights, played at float32
     shifts = action_shifts(session, clips[:ACTION_CLIPS])
-    save_config(out, genie.config.model_copy(update={"arrows": arrows_of(shifts)}))
+    save_config(out, genie.config.model_copy(update={"arrows": arrows_of(shifts)}), lineage)
     player = Player(session, temperature_zero=True)
     gallery = most_playable(player, distinct_frames(clips, CANDIDATES), options.gallery)
     (out / "gallery").mkdir(exist_ok=True)
@@ -180,6 +191,8 @@ def main() -> None:
         "## Size",
         "",
         *(f"- {name}: {count:.1f} M parameters" for name, count in millions.items()),
+        *([] if lineage is None else ["", "## Distilled", ""]),
+        *([] if lineage is None else [f"- {part}: {how}" for part, how in lineage.recipe.items()]),
         "",
         f"## Figures on {len(clips)} held-out clips",
         "",
