@@ -35,11 +35,12 @@ def export_graphs(
 ) -> dict[str, str]:
     """Write NAME.onnx for every graph and one weights file into `folder` -> {graph: file name}.
 
-    `report` is called with each graph's name before it is exported; `convert` may change its precision.
+    `report` is called with each graph's name before it is exported; `convert` may change its precision. It
+    gets `play` first: what it fits to weights in there, where all of them are met, holds for the rest.
     """
     files: dict[str, str] = {}
     with WeightsFile(folder / WEIGHTS) as weights:
-        for name, graph in graphs.items():
+        for name, graph in sorted(graphs.items(), key=lambda item: item[0] != "play"):
             report(name)
             model = convert(name, to_onnx(graph))
             weights.take(model)

@@ -9,7 +9,8 @@ import onnx
 from pocketgenie.errors import UserError
 from pocketgenie.export.manifest import Precision, Target
 from pocketgenie.genie.contract import World
-from pocketgenie.quantize.calibration import LIMIT, record
+from pocketgenie.quantize.calibration import LIMIT, Samples, record
+from pocketgenie.quantize.gptq import Rounded, fit
 from pocketgenie.quantize.halves import deciding, float_tensors, to_fp16
 from pocketgenie.quantize.int4 import to_int4
 from pocketgenie.quantize.int8 import PERCENTILE, Form, to_int8_cpu, to_int8_qdq
@@ -45,10 +46,10 @@ def precision_pass(
 ) -> tuple[Convert, dict[str, str]]:
     """What turns the exporter's float32 graphs into a precision's, and the facts for the manifest.
 
-    clips: uint8 [N, T, H, W, 3], played for the ranges of int8 in the form qdq. assignment: for `mixed`,
-    layer (products.groups) -> its bits; layers that it leaves out stay float32. What is not quantized is
-    float32 for the CPU and float16 for TensorRT. The facts are whole once the graphs went through. Raises
-    UserError.
+    clips: uint8 [N, T, H, W, 3], played for the ranges of int8 in the form qdq and for the rounding of int4,
+    which is to nearest without them. assignment: for `mixed`, layer (products.groups) -> its bits; layers
+    that it leaves out stay float32. What is not quantized is float32 for the CPU and float16 for TensorRT.
+    The facts are whole once the graphs went through. Raises UserError.
     """
     facts: dict[str, str] = {}
     if precision == "fp32":
@@ -60,18 +61,24 @@ def precision_pass(
     facts["float32"] += ", but for the head"
     form = form or ("qdq" if target == "tensorrt" else "cpu")
     facts["form"] = form
-    samples = {}
-    if form == "qdq":
-        if clips is None:
-            raise UserError("int8 takes its ranges from clips; give some with --clips FILE.npz")
+    samples: Samples = {}
+    if form == "qdq" and clips is None:
+        raise UserError("int8 takes its ranges from clips; give some with --clips FILE.npz")
+    fits = clips is not None and (precision == "int4" or "int4" in (assignment or {}).values())
+    if clips is not None and (form == "qdq" or fits):
         frames = WINDOWS * world.spec.memories["dynamics"].slots
         samples = record(world, clips, rollouts=ROLLOUTS, frames=frames, seed=0)
-        facts["calibration"] = f"{PERCENTILE} % of the values in {LIMIT} calls of each graph in play"
+        facts["calibration"] = f"{LIMIT} calls of each graph in play"
+    if form == "qdq":
+        facts["ranges"] = f"{PERCENTILE} % of the values"
+    if fits:
+        facts["rounding"] = "int4 by GPTQ"
     rest = "float16" if target == "tensorrt" else "float32"
     facts["products"] = f"{precision} with weights, {rest} without"
     if assignment is not None:
         facts["layers"] = ", ".join(f"{layer} {bits}" for layer, bits in sorted(assignment.items()))
 
+    rounded: dict[bytes, Rounded] = {}
     small = rest == "float32"  # TensorRT stores what it reads in float16 as float16 by itself
 
     def convert(name: str, model: onnx.ModelProto) -> onnx.ModelProto:
@@ -80,7 +87,9 @@ def precision_pass(
         quantized = narrow_tables(merged(model)) if small else merged(model)
         chosen = _chosen(quantized, precision, assignment)
         if names := chosen["int4"]:
-            quantized = to_int4(quantized, names, form)
+            if fits:
+                rounded.update(fit(quantized, names, samples[name], rounded))
+            quantized = to_int4(quantized, names, form, rounded)
         if names := chosen["int8"]:
             if form == "qdq":
                 quantized = to_int8_qdq(quantized, names, samples.pop(name))
