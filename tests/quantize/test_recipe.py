@@ -45,6 +45,16 @@ def test_it_says_what_it_did(precision, form, graphs, world, clips):
     assert facts["quantized"] == "{} of {} products with weights of `play`".format(
         *count_products(made["play"])
     )
+    assert ("rounding" in facts) == (precision == "int4")
+
+
+def test_without_clips_int4_is_rounded_to_nearest(graphs, world, clips, samples, run):
+    (plain, facts), (fitted, _) = (precision_pass("int4", world, given) for given in (None, clips))
+    assert "rounding" not in facts and "calibration" not in facts
+    frames = [run(convert("decode", graphs["decode"]), samples["decode"][0]) for convert in (plain, fitted)]
+    wanted = run(graphs["decode"], samples["decode"][0])["frame"].astype(int)
+    errors = [np.square(frame["frame"].astype(int) - wanted).mean() for frame in frames]
+    assert errors[1] < errors[0]
 
 
 def test_for_tensorrt_float16_goes_around_int8(graphs, world, clips):
