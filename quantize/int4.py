@@ -18,6 +18,7 @@ from onnxruntime.quantization import QuantFormat
 
 from pocketgenie.quantize.gptq import BLOCK, LEAST, Rounded, key
 from pocketgenie.quantize.int8 import Form
+from pocketgenie.quantize.products import replace
 from pocketgenie.quantize.proof import prove, quiet
 from pocketgenie.runtimes.session import Array
 
@@ -56,12 +57,24 @@ def to_int4(
             op_types_to_quantize=("MatMul",),
         )
         quantizer.process()
+    _once(quantizer.model.model.graph)
     made = prove(model, quantizer.model.model, chosen)
     results = {name for node in model.graph.node if node.name in chosen for name in node.output}
     inferred = onnx.shape_inference.infer_shapes(model).graph  # onnx does not know the shapes of MatMulNBits
     made.graph.value_info.extend(value for value in inferred.value_info if value.name in results)
     _put(model, made, rounded or {})
     return made
+
+
+def _once(graph: onnx.GraphProto) -> None:
+    """In the form qdq the library unpacks a weight anew, by the same name, for each product that reads it."""
+    seen: set[str] = set()
+    kept = []
+    for node in graph.node:
+        kept += [] if node.output[0] in seen else [node]
+        seen.update(node.output)
+    replace(graph.node, kept)
+    replace(graph.initializer, list({tensor.name: tensor for tensor in graph.initializer}.values()))
 
 
 def _put(model: onnx.ModelProto, made: onnx.ModelProto, rounded: Mapping[bytes, Rounded]) -> None:

@@ -33,11 +33,14 @@ def test_fixed_ranges_need_clips(world):
         precision_pass("int8", world, None, form="qdq")
 
 
-@pytest.mark.parametrize(("precision", "form"), [("int8", "cpu"), ("int8", "qdq"), ("int4", "cpu")])
+@pytest.mark.parametrize(
+    ("precision", "form"), [("int8", "cpu"), ("int8", "qdq"), ("int4", "cpu"), ("int4", "qdq")]
+)
 def test_it_says_what_it_did(precision, form, graphs, world, clips):
     convert, facts = precision_pass(precision, world, clips, form=form)
     made = {name: convert(name, graph) for name, graph in graphs.items()}
     for name, model in made.items():
+        onnx.checker.check_model(model, full_check=True)
         assert (count_products(model)[0] > 0) == (name not in KEPT)
         assert {
             value.type.tensor_type.elem_type for value in model.graph.input if "memory" in value.name
@@ -63,6 +66,11 @@ def test_for_tensorrt_float16_goes_around_int8(graphs, world, clips):
     assert count_products(model)[0] > 0 and "float16" in facts["products"]
     (memory,) = (value for value in model.graph.input if value.name == "memory")
     assert memory.type.tensor_type.elem_type == TensorProto.FLOAT16
+
+
+def test_tensorrt_builds_int4(graphs, world, clips, build):
+    convert, _ = precision_pass("int4", world, clips, target="tensorrt")
+    assert build(convert("play", graphs["play"])) > 0
 
 
 def half_bundle(source, folder, world, share):
