@@ -86,15 +86,15 @@ def precision_pass(
             return exact_in_float16(model) if small else model
         quantized = narrow_tables(merged(model)) if small else merged(model)
         chosen = _chosen(quantized, precision, assignment)
+        if names := chosen["int8"]:  # before int4, behind whose operators onnx knows no shapes
+            if form == "qdq":
+                quantized = to_int8_qdq(quantized, names, samples[name])
+            else:
+                quantized = {"cpu": to_int8_cpu, "optimum": to_int8_optimum}[form](quantized, names)
         if names := chosen["int4"]:
             if fits:
                 rounded.update(fit(quantized, names, samples[name], rounded))
             quantized = to_int4(quantized, names, form, rounded)
-        if names := chosen["int8"]:
-            if form == "qdq":
-                quantized = to_int8_qdq(quantized, names, samples.pop(name))
-            else:
-                quantized = {"cpu": to_int8_cpu, "optimum": to_int8_optimum}[form](quantized, names)
         if name == "play":
             facts["quantized"] = "{} of {} products with weights of `play`".format(*count_products(quantized))
         return exact_in_float16(quantized) if small else to_fp16(quantized)
