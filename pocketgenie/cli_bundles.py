@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pocketgenie.runtimes.results import CheckDocument
 
 DEFAULT_CARDS = {"rtx": "rtx30,rtx40,rtx50", "standard": "this"}
-DEFAULT_PRECISION: dict[str, Precision] = {"onnx": "fp32", "tensorrt": "fp16"}
+DEFAULT_PRECISION: dict[str, Precision] = {"onnx": "int8", "tensorrt": "fp16"}
 
 SENSITIVITIES = ".pocketgenie-sensitivities"
 """Folder beside the bundle where `--precision auto` keeps what it measured of each layer."""
@@ -32,7 +32,7 @@ Frames = Annotated[int, typer.Option(min=1, max=10_000, help="Of each roll-out o
 def export(
     checkpoint: Annotated[
         Path, typer.Argument(help="Checkpoint folder written by `train`, or a bundle to export again.")
-    ] = Path("assets/coinrun"),
+    ] = Path("assets/coinrun-pocket"),
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The bundle to write; by default dist/NAME-TARGET-PRECISION."),
@@ -45,7 +45,7 @@ def export(
         Literal["fp32", "fp16", "int8", "int4", "auto"] | None,
         typer.Option(
             help="Of the products inside the graphs; auto: what plays fastest here within --budget-db.",
-            show_default="fp16 for tensorrt, else fp32",
+            show_default="fp16 for tensorrt, else int8",
         ),
     ] = None,
     budget_db: Annotated[
