@@ -18,6 +18,7 @@ from pocketgenie.screen import Json, console, progress, write_json
 if TYPE_CHECKING:
     from pocketgenie.export.world import ExportOptions
     from pocketgenie.quantize.pareto import Goal
+    from pocketgenie.runtimes.lineup import Options
     from pocketgenie.runtimes.results import CheckDocument
 
 DEFAULT_CARDS = {"rtx": "rtx30,rtx40,rtx50", "standard": "this"}
@@ -122,8 +123,9 @@ def export(
         console.print(f"the teacher was {teacher}", highlight=False, soft_wrap=True)
     if prove:
         from pocketgenie.runtimes.check import only_lacks_a_card
+        from pocketgenie.runtimes.lineup import Options
 
-        document = _prove(folder, (), 64, 0, True, json_out)
+        document = _prove(folder, (), Options(), True, json_out)
         raise typer.Exit(0 if only_lacks_a_card(document) else document.exit_code)
 
 
@@ -161,21 +163,26 @@ def check(
     json_out: Json = None,
     frames: Frames = 64,
     min_fps: Annotated[float, typer.Option(min=0, help="Fall short below so many frames a second.")] = 0,
+    teacher: Annotated[
+        bool, typer.Option("--teacher", help="Judge a distilled world by its teacher too (minutes).")
+    ] = False,
     report: Annotated[
         bool, typer.Option(help="Put parity.json, bench.json and the report into the bundle.")
     ] = True,
 ) -> None:
     """Prove a bundle against the reference and say how fast it is. Exit code 0: it holds, 1: it falls short,
     2: it could not run."""
-    raise typer.Exit(_prove(bundle, runtime or (), frames, min_fps, report, json_out).exit_code)
+    from pocketgenie.runtimes.lineup import Options
+
+    options = Options(frames=frames, min_fps=min_fps, quality=teacher)
+    raise typer.Exit(_prove(bundle, runtime or (), options, report, json_out).exit_code)
 
 
 def _prove(
-    bundle: Path, runtimes: Sequence[str], frames: int, min_fps: float, report: bool, json_out: Path | None
+    bundle: Path, runtimes: Sequence[str], options: Options, report: bool, json_out: Path | None
 ) -> CheckDocument:
     """Check, put the report into the bundle, print the table."""
     from pocketgenie.runtimes.check import check as run
-    from pocketgenie.runtimes.lineup import Options
     from pocketgenie.runtimes.publish import publish
     from pocketgenie.runtimes.summary import render
 
@@ -187,7 +194,7 @@ def _prove(
         def tell(what: str) -> None:
             shown_progress.update(task, description=what)
 
-        document, shown = run(bundle, runtimes, Options(frames=frames, min_fps=min_fps), tell)
+        document, shown = run(bundle, runtimes, options, tell)
         if report:
             tell("writing the report")
             publish(bundle, document, shown)

@@ -75,7 +75,7 @@ def check(
         shown = show(contest, on_show[0], exam, report) if on_show else Shown()
         if bundle.manifest.teacher and on_show:
             player = contest.workers[on_show[0]]
-            speed, tried, film = _by_teacher(speed, tried, player, bundle, exam, report)
+            speed, tried, film = _by_teacher(speed, tried, player, bundle, exam, options.quality, report)
             shown = replace(shown, teacher=film)
     return _judged(speed, tried, entrants, options), shown
 
@@ -102,18 +102,20 @@ def _by_teacher(
     worker: Worker,
     bundle: Bundle,
     exam: Exam,
+    judge: bool,
     report: Report,
 ) -> tuple[BenchDocument, dict[str, ParityRow], Array | None]:
-    """L4 against the teacher, on the runtime that the report is about: what falls short is a reason there.
-
-    With it the teacher's frames of the roll-out that the report shows.
+    """The teacher's frames of the roll-out that the report shows, and with `judge` L4 against the teacher, on
+    the runtime that the report is about: what falls short is a reason there.
     """
     row, film = tried[worker.name], None
     status, picture = row.status, exam.clips[0, 0]
     try:
         with quality.teacher_of(bundle, picture) as teacher:
-            found = quality.against_teacher(teacher, worker, exam.spec, exam.clips, exam.seed, report)
-            speed, faults = speed.model_copy(update={"quality": found}), quality.shortfalls(found)
+            faults: list[str] = []
+            if judge:
+                found = quality.against_teacher(teacher, worker, exam.spec, exam.clips, exam.seed, report)
+                speed, faults = speed.model_copy(update={"quality": found}), quality.shortfalls(found)
             report(f"{teacher.name}: pictures for the report")
             film, _ = teacher.call("show", picture, *exam.starts[0][1:])
         status = "falls short" if faults else status

@@ -29,7 +29,7 @@ class Options:
     min_fps: float = 0.0
     """A runtime whose verdict counts falls short below it."""
     quality: bool = False
-    """`bench` judges the first bundle by its teacher too; `check` does so in any case."""
+    """Judge by the teacher too (of several bundles the first): minutes."""
     bars: bool = False
     """`bench` prints the project's bars for the first bundle."""
     long: tuple[int, int] = (1000, 8)
