@@ -98,8 +98,8 @@ def _sections(data: ReportData) -> list[Section]:
         sections.append(Section("How fast", [figures.tiles(check, row)]))
     if data.rollout:
         sections.append(_rollout(data.rollout, data.manifest.spec.fps))
-    if check and check.quality:
-        sections.append(_beside_teacher(data, check.quality))
+    if data.teacher is not None or (check and check.quality):
+        sections.append(_beside_teacher(data, check.quality if check else None))
     if data.each_action is not None:
         sections.append(_each_action(data.each_action, data.manifest.spec.fps))
     if check:
@@ -139,13 +139,16 @@ def _rollout(rollout: Rollout, fps: float) -> Section:
     return Section("The same roll-out, twice", [Text(told), gif, stills, chart])
 
 
-def _beside_teacher(data: ReportData, found: TeacherFigures) -> Section:
+def _beside_teacher(data: ReportData, found: TeacherFigures | None) -> Section:
     told = (
         "This world was distilled from a larger or slower one, its teacher, which plays as in the paper: "
-        "float32, 25 refinement steps for a frame. The figures are of held-out clips; above 0 dB this world "
-        "is better."
+        "float32, 25 refinement steps for a frame. "
     )
-    blocks: list[Block] = [Text(told), evidence.by_teacher(found)]
+    if found:
+        told += "The figures are of held-out clips; above 0 dB this world is better."
+    else:
+        told += "How well it plays beside it: `pocketgenie check --teacher`."
+    blocks: list[Block] = [Text(told), *([evidence.by_teacher(found)] if found else [])]
     if data.teacher is None or data.rollout is None:
         return Section("Beside its teacher", blocks)
     played, names = data.rollout, ("teacher", "this world")
