@@ -10,7 +10,7 @@ from torch import Tensor
 from pocketgenie.genie.config import SamplingConfig
 from pocketgenie.genie.dynamics import Dynamics
 from pocketgenie.genie.noise import halton_order, unmask_counts
-from pocketgenie.genie.transformer import MASKED, Past
+from pocketgenie.genie.transformer import MASKED, Block, Past
 
 HIGH = 1e9
 
@@ -20,8 +20,11 @@ class Streams:
 
     def __init__(self, dynamics: Dynamics, grid: tuple[int, int]) -> None:
         self.dynamics, self.grid = dynamics, grid
-        window = dynamics.transformer.blocks[0].temporal.window  # type: ignore[union-attr]
-        self.entries: deque[Tensor] = deque(maxlen=int(window))  # type: ignore[arg-type]
+        block = dynamics.transformer.blocks[0]
+        assert isinstance(block, Block) and block.temporal is not None
+        self.layer = block.temporal
+        """Any of the layers that look back: all have the same window and heads."""
+        self.entries: deque[Tensor] = deque(maxlen=self.layer.window)
         self.past: Past | None = None
 
     @torch.no_grad()
@@ -68,8 +71,7 @@ class Streams:
         embedded = self.dynamics.embed(tokens_BS, actions_B)
         past = self.past
         if past is None:  # one slot that does not count
-            block = self.dynamics.transformer.blocks[0].temporal
-            shape = (*tokens_BS.shape, block.heads, block.head_dim)  # type: ignore[union-attr]
+            shape = (*tokens_BS.shape, self.layer.heads, self.layer.head_dim)
             layers = len(self.dynamics.transformer.blocks)
             nothing = embedded.new_zeros(shape)
             keys = [nothing[..., None]] * layers
