@@ -9,7 +9,7 @@ import typer
 
 from pocketgenie.errors import UserError
 
-WISHES = ("data", "frames", "remask")
+WISHES: tuple[Literal["data", "frames", "remask"], ...] = ("data", "frames", "remask")
 Size = Annotated[int | None, typer.Option(min=1, show_default="as the teacher")]
 
 
@@ -84,8 +84,8 @@ def distill(
             raise UserError(f"{name} belongs to `distill steps`; `distill {what}` changes sizes only")
     if what != "tokenizer" and encoder_layers is not None:
         raise UserError("--encoder-layers belongs to `distill tokenizer`")
-    wanted = tuple(wish.strip() for wish in wishes.split(","))
-    if unknown := [wish for wish in wanted if wish not in WISHES]:
+    asked = [wish.strip() for wish in wishes.split(",")]
+    if unknown := [wish for wish in asked if wish not in WISHES]:
         raise UserError(f"--wishes {unknown[0]!r} is unknown; choose of {', '.join(WISHES)}")
 
     from accelerate import PartialState
@@ -99,7 +99,7 @@ def distill(
         shape=Shape(layers=layers, dim=dim, heads=heads, head_dim=head_dim, ffn=ffn),
         encoder=Shape(layers=encoder_layers),
         refinement=Refinement(steps=steps, order=order, temperature=temperature),
-        wishes=wanted,  # type: ignore[arg-type]  # checked above
+        wishes=tuple(wish for wish in WISHES if wish in asked),
     )
     training = TrainOptions(
         steps=updates,

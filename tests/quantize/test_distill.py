@@ -77,9 +77,12 @@ def test_a_run_that_stops_goes_on_to_the_same_weights(wish, tiny_checkpoint, cli
     class Stop(Exception):
         pass
 
-    def stop_at_five(*arguments, asked=[0]):  # noqa: B006
-        asked[0] += 1
-        if asked[0] == 5:
+    asked = 0
+
+    def stop_at_five(*arguments):
+        nonlocal asked
+        asked += 1
+        if asked == 5:
             raise Stop
         return batch(*arguments)
 
