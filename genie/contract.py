@@ -37,7 +37,7 @@ class World(Protocol):
         ...
 
     def full_logits(self, tokens_TS: Tensor, actions_T: Tensor) -> Tensor:
-        """Logits [S, V] of the last frame from one full pass over the whole history, without any memory.
+        """Logits [S, spec.logits] of the last frame from one full pass over the history, without any memory.
 
         tokens int64 [T, S], V where the last frame is masked; actions int64 [T], actions[t] leads to frame t.
         """
@@ -65,7 +65,7 @@ def signatures(spec: WorldSpec) -> dict[str, tuple[tuple[TensorSpec, ...], tuple
     noise = tensor(
         "noise", "int32", (spec.steps, spec.tokens), "row numbers of the Gumbel table; 0 is no noise"
     )
-    logits = tensor("logits", "float32", (spec.tokens, spec.codebook), "one refinement pass over the frame")
+    logits = tensor("logits", "float32", (spec.tokens, spec.logits), "one refinement pass over the frame")
     clip = tensor("frames", "uint8", (spec.action_frames, *spec.frame_shape), "consecutive frames")
     named = tensor("action", "int32", (1,), "the latent action of the last transition")
     distances = tensor("distances", "float32", (spec.actions,), "squared distance to each action's code")

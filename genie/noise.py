@@ -2,7 +2,7 @@
 
 Gumbel noise for S tokens x V codes x N steps would be 2 MB a frame at V = 4096. A graph holds one constant
 table of Gumbel variates instead, in rows of 64, and the host sends one row number per token and step: the
-token's noise is the table's V + 1 values from there on (V for the codes, one for its confidence). Each
+token's noise is the table's V + 1 values from there on (one for each logit, one for its confidence). Each
 token's noise is exactly Gumbel distributed and independent over its codes; only the table is shared. Row 0
 begins zeros: temperature 0.
 """
@@ -48,7 +48,7 @@ def draw_noise(spec: WorldSpec, seed: int, frame: int, temperature_zero: bool = 
     if temperature_zero or spec.temperature == 0:
         return np.zeros(shape, np.int32)
     rng = np.random.Generator(np.random.PCG64([seed, frame]))
-    first = rows_for(spec.codebook + 1)
+    first = rows_for(spec.logits + 1)
     return rng.integers(first, first + TABLE_OFFSETS, shape, dtype=np.int32)
 
 

@@ -23,7 +23,7 @@ class Sampler(nn.Module):
     def __init__(self, spec: WorldSpec) -> None:
         super().__init__()
         self.spec = spec
-        table = torch.from_numpy(gumbel_table(spec.codebook)) * spec.temperature
+        table = torch.from_numpy(gumbel_table(spec.logits)) * spec.temperature
         self.register_buffer("table", table, persistent=False)
         self.register_buffer("order", torch.from_numpy(halton_order(*spec.grid)).long(), persistent=False)
         self.table: Tensor
@@ -56,13 +56,13 @@ class Sampler(nn.Module):
                 confidence = torch.where(
                     tokens == spec.codebook, confidence, torch.full_like(confidence, 1e9)
                 )
-                kept = _rank(confidence) < count
+                kept = rank(confidence) < count
                 drawn = torch.where(tokens == spec.codebook, drawn, tokens)
                 tokens = torch.where(kept, drawn, tokens)
         return tokens
 
 
-def _rank(score_S: Tensor) -> Tensor:
+def rank(score_S: Tensor) -> Tensor:
     """Place of each score, 0 for the highest, ties to the lowest index: counted, since TopK breaks ties
     differently from runtime to runtime."""
     index = torch.arange(len(score_S), device=score_S.device)

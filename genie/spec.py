@@ -81,6 +81,9 @@ class WorldSpec(Frozen):
     grid: tuple[int, int]
     """Token rows and columns of a frame; S = rows * columns."""
     codebook: int = Field(gt=1)
+    factors: int = Field(gt=0, default=1)
+    """F: a token is F digits of V^(1/F) values each, the least significant first, and its logits are those of
+    the digits side by side: F * V^(1/F) numbers in place of V."""
     actions: int = Field(gt=0)
     steps: int = Field(gt=0)
     """N, the MaskGIT refinement steps per frame."""
@@ -100,6 +103,10 @@ class WorldSpec(Frozen):
     def _consistent(self) -> WorldSpec:
         if self.steps > self.tokens:
             raise ValueError(f"steps {self.steps} exceeds the {self.tokens} tokens of a frame")
+        if self.digit_values**self.factors != self.codebook:
+            raise ValueError(
+                f"codebook {self.codebook} is no whole number to the power of factors {self.factors}"
+            )
         if any(not 0 <= action < self.actions for action in self.arrows.values()):
             raise ValueError(f"arrows name actions that are not among the {self.actions}")
         if "dynamics" not in self.memories:
@@ -110,6 +117,16 @@ class WorldSpec(Frozen):
     def tokens(self) -> int:
         """S, tokens per frame."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def digit_values(self) -> int:
+        """How many values each of a token's `factors` has; V where there is one."""
+        return round(self.codebook ** (1 / self.factors))
+
+    @property
+    def logits(self) -> int:
+        """Logits of one token, and Gumbel variates that draw it: V, or those of its digits side by side."""
+        return self.factors * self.digit_values
 
     @property
     def no_action(self) -> int:

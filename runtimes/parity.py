@@ -109,8 +109,10 @@ class Exam:
             found = runtime.call("logits", context.history, context.masked_MS, context.action)
             masked = context.masked_MS == self.spec.codebook
             apart.append(np.abs(found - wanted).max())
-            divergence.append(_kl(wanted[masked], found[masked]))
-            agree.append(found[masked].argmax(-1) == wanted[masked].argmax(-1))
+            digits = -1, self.spec.factors, self.spec.digit_values  # of a token, each a distribution
+            own, its = wanted[masked].reshape(digits), found[masked].reshape(digits)
+            divergence.append(_kl(own, its).sum(-1))
+            agree.append((its.argmax(-1) == own.argmax(-1)).all(-1))
         return PassFigures(
             max_abs=float(np.max(apart)),
             kl=float(np.concatenate(divergence).mean()),

@@ -21,7 +21,7 @@ from pocketgenie.genie.noise import (
     rows_for,
     unmask_counts,
 )
-from pocketgenie.genie.sampler import Sampler, _rank
+from pocketgenie.genie.sampler import Sampler, rank
 from pocketgenie.genie.spec import MemorySpec, WorldSpec
 
 
@@ -42,9 +42,9 @@ def make_spec(**changes: object) -> WorldSpec:
 
 
 @given(st.lists(st.integers(-2, 2), min_size=1, max_size=40))
-def test_rank_counts_and_gives_ties_to_the_lowest_index(scores):
+def testrank_counts_and_gives_ties_to_the_lowest_index(scores):
     order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
-    assert _rank(torch.tensor(scores).float())[order].tolist() == list(range(len(scores)))
+    assert rank(torch.tensor(scores).float())[order].tolist() == list(range(len(scores)))
 
 
 @given(st.integers(1, 300).flatmap(lambda tokens: st.tuples(st.just(tokens), st.integers(1, tokens))))
