@@ -42,7 +42,7 @@ def make_spec(**changes: object) -> WorldSpec:
 
 
 @given(st.lists(st.integers(-2, 2), min_size=1, max_size=40))
-def testrank_counts_and_gives_ties_to_the_lowest_index(scores):
+def test_rank_counts_and_gives_ties_to_the_lowest_index(scores):
     order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
     assert rank(torch.tensor(scores).float())[order].tolist() == list(range(len(scores)))
 
