@@ -21,6 +21,11 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def whole_root(number: int, degree: int) -> int:
+    """The nearest whole number to a root."""
+    return round(float(number ** (1 / degree)))
+
+
 class TensorSpec(Frozen):
     """One input or output of a graph: name, dtype, static shape and what it means."""
 
@@ -121,7 +126,7 @@ class WorldSpec(Frozen):
     @property
     def digit_values(self) -> int:
         """How many values each of a token's `factors` has; V where there is one."""
-        return round(self.codebook ** (1 / self.factors))
+        return whole_root(self.codebook, self.factors)
 
     @property
     def logits(self) -> int:
