@@ -66,6 +66,8 @@
  * @property {WorldSpec} spec
  * @property {string} precision
  * @property {Partial<Record<GraphName, GraphEntry>>} graphs
+ * @property {Partial<Record<GraphName, GraphEntry>>} [webgpu] the same graphs as WebGPU runs them, in place of those
+ *   of `graphs` by the same name: float32 products of the same weights, no 64-bit integers
  * @property {string[]} gallery pictures to start from, PNG
  * @property {Files} files every file named above
  * @property {Partial<Record<Device, Files>>} [runtime] the files of vendor/ort/<device>/ by their names there:
