@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from pocketgenie.genie.checkpoint import Genie, load_genie
 from pocketgenie.genie.contract import GraphDef, signatures
-from pocketgenie.genie.dynamics import Dynamics
 from pocketgenie.genie.lam import LatentActionModel
 from pocketgenie.genie.sampler import Sampler
-from pocketgenie.genie.tokenizer import Tokenizer
-from pocketgenie.genie.transformer import past_from_memory
+from pocketgenie.genie.transformer import Past, past_from_memory
+
+
+class Pictures(Protocol):
+    """What the graphs need of a tokenizer; with `past`, an entry for its memory comes back too."""
+
+    def encode_step(self, frame_HWC: Tensor, past: Past | None) -> tuple[Tensor, Tensor | None]: ...
+    def decode_step(self, tokens_S: Tensor, past: Past | None) -> tuple[Tensor, Tensor | None]: ...
+
+
+class Predictor(Protocol):
+    """What the graphs need of a dynamics model."""
+
+    def step(self, tokens_S: Tensor, action_1: Tensor, past: Past) -> tuple[Tensor, Tensor]: ...
+    def head(self, hidden: Tensor) -> Tensor: ...
 
 
 class Encode(nn.Module):
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Pictures) -> None:
         super().__init__()
         self.tokenizer = tokenizer
 
@@ -26,7 +39,7 @@ class Encode(nn.Module):
 
 
 class Decode(nn.Module):
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Pictures) -> None:
         super().__init__()
         self.tokenizer = tokenizer
 
@@ -36,7 +49,7 @@ class Decode(nn.Module):
 
 
 class Observe(nn.Module):
-    def __init__(self, dynamics: Dynamics) -> None:
+    def __init__(self, dynamics: Predictor) -> None:
         super().__init__()
         self.dynamics = dynamics
 
@@ -48,7 +61,7 @@ class Observe(nn.Module):
 
 
 class Logits(nn.Module):
-    def __init__(self, dynamics: Dynamics) -> None:
+    def __init__(self, dynamics: Predictor) -> None:
         super().__init__()
         self.dynamics = dynamics
 
@@ -62,7 +75,7 @@ class Logits(nn.Module):
 class Step(nn.Module):
     """N refinement passes, then one pass over the finished frame for its memory entry."""
 
-    def __init__(self, dynamics: Dynamics, sampler: Sampler) -> None:
+    def __init__(self, dynamics: Predictor, sampler: Sampler) -> None:
         super().__init__()
         self.dynamics, self.sampler = dynamics, sampler
 
