@@ -43,31 +43,29 @@ def _speed(document: BenchDocument, row: SpeedRow | None, why: str) -> list[BarR
     paper = why or "the paper's way was not played: " + "; ".join(document.reference.reasons)
     precision, size = document.bundle.precision, document.bundle.size_ratio
     return [
-        _least(f"{precision} against fp32, fps", FP32_RATIO, fps.ratio_fp32 if fps else None, "x", plain),
+        _least(f"fps, {precision} to fp32", FP32_RATIO, fps.ratio_fp32 if fps else None, "x", plain),
         _judged(
-            f"{precision} against fp32, size",
+            f"size, {precision} to fp32",
             f"<= {SIZE_RATIO:.0%}",
             None if size is None else f"{size:.1%}",
             size is not None and size <= SIZE_RATIO,
             plain,
         ),
         _least(
-            "against torch.compile",
+            "fps, to torch.compile",
             COMPILED_RATIO,
             fps.ratio_compiled if fps else None,
             "x",
             why or "compiled did not play",
         ),
         _least(
-            f"against the {teacher}, the paper's way",
+            f"fps, to the {teacher}'s paper way",
             PAPER_RATIO,
             fps.ratio_paper_way if fps else None,
             "x",
             paper,
         ),
-        _least(
-            f"frames per second, {document.machine.cores} cores", FPS, fps.median if fps else None, "", why
-        ),
+        _least(f"fps, {document.machine.cores} cores", FPS, fps.median if fps else None, "", why),
     ]
 
 
@@ -79,7 +77,7 @@ def _quality(found: TeacherFigures | None, why: str) -> list[BarRow]:
         told = f"{value:+.2f} ± {found.error_db[key]:.2f} dB" if found and value is not None else None
         asked = f">= {LEAST_DB:g} dB"
         rows.append(
-            _judged(f"L4 to teacher, {words}", asked, told, value is not None and value >= LEAST_DB, why)
+            _judged(f"to teacher, {words}", asked, told, value is not None and value >= LEAST_DB, why)
         )
     least = least_separation(found) if found else None
     asked = "> chance" if least is None else f">= {least:.2f}"
@@ -103,7 +101,7 @@ def _long(found: LongFigures | None, why: str) -> list[BarRow]:
             why,
         ),
         _judged(
-            f"{frames} frames, Fréchet at the end",
+            f"{frames} frames, Fréchet at end",
             f"<= {MOST_FRECHET:g}x real",
             None if last is None else f"{last:.1f}x",
             last is not None and last <= MOST_FRECHET,

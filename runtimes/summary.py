@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
 from rich import box
@@ -25,7 +26,7 @@ from pocketgenie.runtimes.table import RUNTIMES
 COLOURS: dict[Status, str] = {"passed": "bold green", "falls short": "bold red", "not run": "bold yellow"}
 BAR_COLOURS: dict[BarStatus, str] = {"met": "bold green", "falls short": "bold red", "not run": "bold yellow"}
 NOTHING = "-"
-NAME = 20  # characters of a bundle's name in a row
+NAME = 12  # characters of a bundle's name in a row
 SPEED_LEGEND = """
 x: times the fps of the paper's way ({whose}, 25 steps by confidence,
    full window), of the cached reference, of torch.compile{plain}.
@@ -73,7 +74,7 @@ def _title(document: CheckDocument | BenchDocument) -> Text:
 
 def _speed(documents: Sequence[CheckDocument | BenchDocument]) -> Table:
     """Rows of a bundle and a runtime; of a checkpoint's own runtimes one row for all its bundles."""
-    several = len(documents) > 1
+    several, labels = len(documents) > 1, _labels([document.bundle.name for document in documents])
     plain = ["x\nfp32"] if several else []
     last = ["p95\nfps", "limit\nshare", "peak\nMB"] + ([] if several else ["first\nframe"])
     table = _table("runtime", "x\npaper", "x\ncached", "x\ncompile", *plain, "\nfps", *last)
@@ -86,20 +87,23 @@ def _speed(documents: Sequence[CheckDocument | BenchDocument]) -> Table:
             if (whose, name) not in seen:
                 table.add_row(name, *empty, _number(fps), *[""] * len(last), style="dim")
             seen.add((whose, name))
-    for document in documents:
+    for label, document in zip(labels, documents, strict=True):
         for row in document.runtimes:
             name, checkpoint = row.name, document.bundle.checkpoint_sha256
             if RUNTIMES[name].plays == "graphs" and several:
-                name = f"{_short(document.bundle.name)} {name}"
+                name = f"{label} {name}"
             if (checkpoint, name) not in seen:
                 table.add_row(name, *_speed_cells(row, several))
             seen.add((checkpoint, name))
     return table
 
 
-def _short(name: str) -> str:
-    """Of a bundle: its end tells it apart (coinrun-onnx-int8)."""
-    return name if len(name) <= NAME else f"…{name[1 - NAME :]}"
+def _labels(names: Sequence[str]) -> list[str]:
+    """What tells bundles apart: their names without the words that all begin with (int8, fp32)."""
+    words = [name.split("-") for name in names]
+    shared = len(os.path.commonprefix([one[:-1] for one in words])) if len(names) > 1 else 0
+    labels = ["-".join(one[shared:]) for one in words]
+    return [label if len(label) <= NAME else f"…{label[1 - NAME :]}" for label in labels]
 
 
 def _speed_cells(row: SpeedRow, several: bool) -> Iterable[str]:

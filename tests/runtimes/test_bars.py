@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pocketgenie.runtimes import machine
+from pocketgenie.runtimes import summary
 from pocketgenie.runtimes.bars import bars
 from pocketgenie.runtimes.results import (
     BenchDocument,
@@ -81,14 +82,14 @@ def test_all_are_met():
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        ({"ratio_fp32": 1.69}, ["int8 against fp32, fps"]),
-        ({"size_ratio": 0.36}, ["int8 against fp32, size"]),
-        ({"ratio_compiled": 1.9}, ["against torch.compile"]),
-        ({"ratio_paper_way": 299.0}, ["against the teacher, the paper's way"]),
-        ({"db": -0.31}, [f"L4 to teacher, {w}" for w in ("next frame", "fourth frame", "controllability")]),
+        ({"ratio_fp32": 1.69}, ["fps, int8 to fp32"]),
+        ({"size_ratio": 0.36}, ["size, int8 to fp32"]),
+        ({"ratio_compiled": 1.9}, ["fps, to torch.compile"]),
+        ({"ratio_paper_way": 299.0}, ["fps, to the teacher's paper way"]),
+        ({"db": -0.31}, [f"to teacher, {w}" for w in ("next frame", "fourth frame", "controllability")]),
         ({"separation": 1.5}, ["actions distinct, lowest"]),
         ({"still": 0.05}, ["1000 frames, stillest window"]),
-        ({"frechet": 4.1}, ["1000 frames, Fréchet at the end"]),
+        ({"frechet": 4.1}, ["1000 frames, Fréchet at end"]),
     ],
 )
 def test_each_can_fall_short(change, names):
@@ -103,5 +104,18 @@ def test_what_was_not_measured_is_not_run_and_says_why():
     rows = {row.name: row for row in bars(bare, {"quality": "it has no teacher"})}
     waiting = [row for row in rows.values() if row.status == "not run"]
     assert len(waiting) == 8 and all(row.reason and row.measured == "-" for row in waiting)
-    assert rows["L4 to teacher, next frame"].reason == "it has no teacher"
-    assert "took no part" in rows["int8 against fp32, fps"].reason
+    assert rows["to teacher, next frame"].reason == "it has no teacher"
+    assert "took no part" in rows["fps, int8 to fp32"].reason
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["coinrun-onnx-int8"], ["…n-onnx-int8"]),
+        (["coinrun-onnx-int8", "coinrun-onnx-fp32"], ["int8", "fp32"]),
+        (["coinrun-onnx", "coinrun-onnx"], ["onnx", "onnx"]),
+        (["a", "a-b"], ["a", "a-b"]),
+    ],
+)
+def test_bundles_are_told_apart_by_what_their_names_do_not_share(names, labels):
+    assert summary._labels(names) == labels
