@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -101,7 +101,8 @@ def _speed(documents: Sequence[CheckDocument | BenchDocument]) -> Table:
 def _labels(names: Sequence[str]) -> list[str]:
     """What tells bundles apart: their names without the words that all begin with (int8, fp32)."""
     words = [name.split("-") for name in names]
-    shared = len(os.path.commonprefix([one[:-1] for one in words])) if len(names) > 1 else 0
+    columns = zip(*(one[:-1] for one in words), strict=False) if len(names) > 1 else ()
+    shared = len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
     labels = ["-".join(one[shared:]) for one in words]
     return [label if len(label) <= NAME else f"…{label[1 - NAME :]}" for label in labels]
 

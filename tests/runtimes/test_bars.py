@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pocketgenie.runtimes import machine
-from pocketgenie.runtimes import summary
+from pocketgenie.runtimes import machine, summary
 from pocketgenie.runtimes.bars import bars
 from pocketgenie.runtimes.results import (
     BenchDocument,
