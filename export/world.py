@@ -20,10 +20,10 @@ from pocketgenie.export.cards import parse_cards
 from pocketgenie.export.manifest import MANIFEST, Draft, Flavor, GraphEntry, Manifest, Precision, Target
 from pocketgenie.export.onnx import OPSET, WEIGHTS, export_graphs
 from pocketgenie.export.tensorrt import build_engines, check_builder
-from pocketgenie.genie.checkpoint import FILES, checkpoint_hash, not_the_teacher, read_config, read_world
+from pocketgenie.genie.checkpoint import checkpoint_files, checkpoint_hash, not_the_teacher, read_header
 from pocketgenie.genie.contract import GraphDef
-from pocketgenie.genie.graphs import load_world
 from pocketgenie.genie.spec import TensorSpec, WorldSpec
+from pocketgenie.importers.kinds import load_world
 from pocketgenie.quantize.int8 import Form
 from pocketgenie.quantize.recipe import precision_pass
 from pocketgenie.training.data import load_clips
@@ -68,7 +68,7 @@ class Source:
 def open_source(folder: Path) -> Source:
     """A checkpoint folder, or a bundle with its reference inside. Raises UserError for one without."""
     if not (folder / MANIFEST).exists():
-        lineage = read_world(folder).lineage
+        lineage = read_header(folder).lineage
         return Source(
             name=folder.resolve().name,
             checkpoint=folder,
@@ -102,7 +102,9 @@ def export_checkpoint(
     if cards:
         check_builder(cards, options.flavor)
     world = load_world(checkpoint)
-    needed = (6 if cards else 3) * sum((checkpoint / name).stat().st_size for name in FILES)
+    needed = (6 if cards else 3) * sum(
+        (checkpoint / name).stat().st_size for name in checkpoint_files(checkpoint)
+    )
     needed += (
         sum(path.stat().st_size for path in source.teacher.glob("*.safetensors")) if source.teacher else 0
     )
@@ -144,20 +146,20 @@ def export_checkpoint(
 
 def _copy_checkpoint(checkpoint: Path, place: Path) -> None:
     place.mkdir()
-    for name in FILES:
+    for name in checkpoint_files(checkpoint):
         shutil.copyfile(checkpoint / name, place / name)
 
 
 def _copy_teacher(source: Source, folder: Path, spec: WorldSpec) -> dict[str, str]:
     """Put the teacher into the bundle if it is the one that the checkpoint names -> words for the recipe."""
-    lineage = read_world(source.checkpoint).lineage
+    lineage = read_header(source.checkpoint).lineage
     if lineage is None:
         return {}
     teacher = source.teacher
     if why := not_the_teacher(lineage, teacher):
         return {TEACHER: f"left out: {why}"}
     assert teacher is not None
-    taught = read_config(teacher).spec()
+    taught = load_world(teacher).spec
     if (taught.frame_shape, taught.actions) != (spec.frame_shape, spec.actions):
         return {TEACHER: f"left out: {lineage.teacher} has other frames or other actions"}
     _copy_checkpoint(teacher, folder / TEACHER)

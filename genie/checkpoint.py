@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -24,8 +24,10 @@ SCHEMA: Final = 1
 STORED = (torch.float32, torch.float16, torch.bfloat16)
 """Weights may be stored in any of these; they are played at float32."""
 Part = Literal["tokenizer", "lam", "dynamics"]
+M = TypeVar("M", bound=Frozen)
 
 
+NATIVE: Final = "genie"
 FILES = ("world.json", "tokenizer.safetensors", "lam.safetensors", "dynamics.safetensors")
 
 
@@ -40,8 +42,18 @@ class Lineage(Frozen):
     """Part or `steps` -> how it was distilled, in words."""
 
 
+class WorldHeader(Frozen):
+    """world.json of a world of any kind."""
+
+    schema_version: Literal[1]
+    kind: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
+    """NATIVE, or a row of importers/kinds.py, which knows what `config` means."""
+    config: dict[str, JsonValue]
+    lineage: Lineage | None = None
+
+
 class WorldFile(Frozen):
-    """world.json"""
+    """world.json of a native world."""
 
     schema_version: Literal[1]
     kind: Literal["genie"]
@@ -67,9 +79,13 @@ class Genie(nn.Module):
 
 
 def save_config(folder: Path, config: GenieConfig, lineage: Lineage | None = None) -> None:
+    """Write world.json of a native world, whole or not at all."""
+    save_header(folder, WorldFile(schema_version=SCHEMA, kind="genie", config=config, lineage=lineage))
+
+
+def save_header(folder: Path, world: WorldHeader | WorldFile) -> None:
     """Write world.json, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    world = WorldFile(schema_version=SCHEMA, kind="genie", config=config, lineage=lineage)
     text = world.model_dump_json(indent=2, exclude_none=True)
     part = folder / "world.json.part"
     part.write_text(text + "\n")
@@ -90,10 +106,18 @@ def save_part(folder: Path, name: Part, module: nn.Module) -> None:
     save_tensors(folder / f"{name}.safetensors", module.state_dict())
 
 
+def checkpoint_files(folder: Path) -> tuple[str, ...]:
+    """The files that make a checkpoint folder; of worlds that are not native, all its safetensors. Raises
+    UserError without a world.json that can be read."""
+    if read_header(folder).kind == NATIVE:
+        return FILES
+    return ("world.json", *sorted(path.name for path in folder.glob("*.safetensors")))
+
+
 def checkpoint_hash(folder: Path) -> str:
     """sha256 over a checkpoint's files, in order."""
     digest = hashlib.sha256()
-    for name in FILES:
+    for name in checkpoint_files(folder):
         with (folder / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -101,7 +125,11 @@ def checkpoint_hash(folder: Path) -> str:
 
 def not_the_teacher(lineage: Lineage, folder: Path | None) -> str | None:
     """Why a folder is not the teacher that a lineage names, in words; None where it is."""
-    if folder is None or not all((folder / name).is_file() for name in FILES):
+    try:
+        whole = folder is not None and all((folder / name).is_file() for name in checkpoint_files(folder))
+    except UserError:
+        whole = False
+    if folder is None or not whole:
         return f"{lineage.teacher} is not there"
     if checkpoint_hash(folder) != lineage.teacher_hash:
         return f"{lineage.teacher} is not the one it was distilled from (its hash differs)"
@@ -109,18 +137,29 @@ def not_the_teacher(lineage: Lineage, folder: Path | None) -> str | None:
 
 
 def read_config(folder: Path) -> GenieConfig:
-    """The configuration of a checkpoint folder. Raises UserError."""
+    """The configuration of a native checkpoint folder. Raises UserError."""
     return read_world(folder).config
 
 
 def read_world(folder: Path) -> WorldFile:
-    """world.json of a checkpoint folder. Raises UserError."""
+    """world.json of a native checkpoint folder. Raises UserError."""
+    if (kind := read_header(folder).kind) != NATIVE:
+        raise UserError(f"{folder} is a world of the kind {kind}; this is done with native worlds only")
+    return _read(folder, WorldFile)
+
+
+def read_header(folder: Path) -> WorldHeader:
+    """world.json of a checkpoint folder of any kind. Raises UserError."""
+    return _read(folder, WorldHeader)
+
+
+def _read(folder: Path, kind: type[M]) -> M:
     path = folder / "world.json"
     try:
-        return WorldFile.model_validate_json(path.read_text())
+        return kind.model_validate_json(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
-            f"{folder} is no checkpoint: it has no world.json; give a folder written by `train`"
+            f"{folder} is no checkpoint: it has no world.json; give a folder written by `train` or `import`"
         ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None

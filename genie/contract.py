@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from pocketgenie.genie.sampler import Sampler
 from pocketgenie.genie.spec import MemorySpec, TensorSpec, WorldSpec
 
 TORCH_DTYPES = {
@@ -40,8 +41,26 @@ class World(Protocol):
         """Logits [S, spec.logits] of the last frame from one full pass over the history, without any memory.
 
         tokens int64 [T, S], V where the last frame is masked; actions int64 [T], actions[t] leads to frame t.
+        In an absolute window T is at most W + 1, and nothing led to its first frame.
         """
         ...
+
+
+@runtime_checkable
+class OwnSampler(Protocol):
+    """A world whose spec's `order` is `own`."""
+
+    def sampler(self) -> nn.Module:
+        """Its forward is that of genie/sampler.py's Sampler: hidden, head, noise [N, S] -> tokens int64 [S]."""
+        ...
+
+
+def sampler_of(world: World) -> nn.Module:
+    """What draws a world's frames, in its graphs and in the uncached passes alike."""
+    if world.spec.order == "own":
+        assert isinstance(world, OwnSampler), "a world of its own order brings a sampler"
+        return world.sampler()
+    return Sampler(world.spec)
 
 
 def signatures(spec: WorldSpec) -> dict[str, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
@@ -69,6 +88,7 @@ def signatures(spec: WorldSpec) -> dict[str, tuple[tuple[TensorSpec, ...], tuple
     clip = tensor("frames", "uint8", (spec.action_frames, *spec.frame_shape), "consecutive frames")
     named = tensor("action", "int32", (1,), "the latent action of the last transition")
     distances = tensor("distances", "float32", (spec.actions,), "squared distance to each action's code")
+    named_action = {"infer_action": ((clip,), (named, distances))} if spec.action_frames else {}
     return {
         "encode": ((frame, *encoder_past), (tokens, *encoder_entry)),
         "observe": ((tokens, action, *past), entry),
@@ -76,5 +96,5 @@ def signatures(spec: WorldSpec) -> dict[str, tuple[tuple[TensorSpec, ...], tuple
         "decode": ((tokens, *decoder_past), (frame, *decoder_entry)),
         "play": ((action, noise, *past, *decoder_past), (tokens, frame, *entry, *decoder_entry)),
         "logits": ((masked, action, *past), (logits,)),
-        "infer_action": ((clip,), (named, distances)),
+        **named_action,
     }

@@ -92,14 +92,20 @@ class WorldSpec(Frozen):
     actions: int = Field(gt=0)
     steps: int = Field(gt=0)
     """N, the MaskGIT refinement steps per frame."""
-    order: Literal["halton", "confidence"] = "halton"
+    order: Literal["halton", "confidence", "own"] = "halton"
+    """In which tokens become final; `own`: the world brings a sampler (genie/contract.py)."""
     temperature: float = Field(ge=0)
     """Multiplies the Gumbel noise; 0 always plays the likeliest token."""
     fps: float = Field(gt=0)
     """Frames per second of the video the world was learned from."""
-    action_frames: int = Field(ge=2, default=2)
-    """How many consecutive frames `infer_action` looks at."""
+    action_frames: int = Field(ge=0, default=2)
+    """How many consecutive frames `infer_action` looks at; 0: the world has no action model."""
+    frames: Literal["pixels", "tokens"] = "pixels"
+    """tokens: the world has no pictures of its own; its frames draw each token as a square of one colour."""
     window: Literal["relative", "absolute"] = "relative"
+    """absolute: positions count from the window's first frame, so that what a frame leaves in the memory holds
+    only until the window moves. `filled` says a graph where it is. When all W slots are taken, the frame after
+    the next one makes the session drop the oldest frame and observe the last W again (runtimes/session.py)."""
     arrows: dict[Arrow, int] = {}
     """Which actions move the view left, right, up and down, as far as is known: a player's default keys."""
     memories: dict[MemoryName, MemorySpec]
@@ -114,8 +120,12 @@ class WorldSpec(Frozen):
             )
         if any(not 0 <= action < self.actions for action in self.arrows.values()):
             raise ValueError(f"arrows name actions that are not among the {self.actions}")
+        if self.action_frames == 1:
+            raise ValueError("action_frames must be 0 or at least 2: an action lies between two frames")
         if "dynamics" not in self.memories:
             raise ValueError("a world needs a dynamics memory")
+        if self.window == "absolute" and len({memory.slots for memory in self.memories.values()}) > 1:
+            raise ValueError("in an absolute window all memories have the same number of slots")
         return self
 
     @property

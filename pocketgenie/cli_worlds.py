@@ -23,7 +23,7 @@ def evaluate(
     ] = 0,
 ) -> None:
     """Say how well a checkpoint plays clips it has never seen: PSNR, control, use of codes and actions."""
-    from pocketgenie.genie.graphs import load_world
+    from pocketgenie.importers.kinds import load_world
     from pocketgenie.runtimes.reference import world_session
     from pocketgenie.training.data import load_clips
     from pocketgenie.training.evaluation import evaluate as run

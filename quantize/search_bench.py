@@ -15,7 +15,7 @@ import onnx
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle, load_bundle
 from pocketgenie.export.world import MAX_CLIPS, ExportOptions, export_checkpoint, open_source
-from pocketgenie.genie.graphs import load_world
+from pocketgenie.importers.kinds import load_world
 from pocketgenie.quantize.calibration import Samples, record
 from pocketgenie.quantize.candidate_bundles import finish, make_candidate
 from pocketgenie.quantize.candidates import Candidate, Variant, candidates

@@ -11,10 +11,10 @@ from torch import Tensor
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle
 from pocketgenie.genie.contract import GraphDef, World
-from pocketgenie.genie.graphs import load_world
 from pocketgenie.genie.noise import draw_noise
 from pocketgenie.genie.sampler import Sampler
 from pocketgenie.genie.spec import MemorySpec, WorldSpec
+from pocketgenie.importers.kinds import load_world
 from pocketgenie.runtimes.session import Array, GraphSession
 
 Forward = Callable[..., tuple[Tensor, ...]]
