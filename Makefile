@@ -6,6 +6,7 @@ VENV       ?= .venv
 CHECKPOINT ?= assets/coinrun-pocket
 TARGET     ?= onnx
 PRECISION  ?= $(if $(filter tensorrt,$(TARGET)),fp16,int8)
+PORT       ?= 8080
 CARDS      ?= rtx30,rtx40,rtx50
 BUNDLE     ?= dist/$(notdir $(CHECKPOINT:/=))-$(TARGET)-$(PRECISION)
 PLAIN      ?= dist/$(notdir $(CHECKPOINT:/=))-onnx-fp32
@@ -17,11 +18,11 @@ POCKET     ?= $(WORLD)-pocket
 GENIE := $(VENV)/bin/pocketgenie
 READY := $(VENV)/.installed-
 comma := ,
-EXTRAS := export$(if $(filter tensorrt,$(TARGET)),$(comma)tensorrt)
+EXTRAS := export$(if $(filter tensorrt web,$(TARGET)),$(comma)$(TARGET))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help export check bench play train distill gpu-check test lint clean
+.PHONY: help export check bench play web serve demo train distill gpu-check test lint clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -32,7 +33,7 @@ help:  ## print this list
 
 MAKE_BUNDLE = $(GENIE) export $(CHECKPOINT) --target $(TARGET) --precision $(PRECISION) --cards $(CARDS) -o $(BUNDLE)
 
-export: $(READY)$(EXTRAS)  ## export the world to BUNDLE (TARGET=onnx or tensorrt), prove it, print the table
+export: $(READY)$(EXTRAS)  ## export the world to BUNDLE (TARGET=onnx, tensorrt or web), prove it, print the table
 	$(MAKE_BUNDLE) --check --json $(REPORT)
 
 check: $(BUNDLE)/manifest.json $(READY)$(EXTRAS)  ## prove BUNDLE again; the figures go to REPORT (json)
@@ -43,6 +44,15 @@ bench: $(BUNDLE)/manifest.json $(PLAIN)/manifest.json $(READY)$(EXTRAS)  ## BUND
 
 play: $(BUNDLE)/manifest.json $(READY)$(EXTRAS)  ## play BUNDLE in this terminal
 	$(GENIE) play $(BUNDLE)
+
+web:  ## serve the browser player on localhost (PORT)
+	@$(MAKE) --no-print-directory serve TARGET=web
+
+serve: $(BUNDLE)/manifest.json $(READY)$(EXTRAS)
+	$(GENIE) serve $(BUNDLE) --port $(PORT)
+
+demo: $(BUNDLE)/manifest.json $(READY)demo  ## play, compare and judge the bundles of dist/ in a local app
+	$(GENIE) demo $(BUNDLE)
 
 # glibc gives large blocks back to the system at every step unless told otherwise: training took twice as long.
 train distill: export MALLOC_MMAP_THRESHOLD_ = 4000000000
