@@ -1,0 +1,166 @@
+"""Checkpoints of TinyWorlds (github.com/AlmondGod/tinyworlds): three models, in either form they were written.
+
+A model is a directory (`model_state_dict.pt` and `state.pt`) or, until November 2025, one `.pth` file. They lie in
+one folder, or under STAGE/checkpoints in a run's results tree; the latest step is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from pocketgenie.errors import UserError
+from pocketgenie.genie.config import first_error
+from pocketgenie.importers.tinyworlds_config import (
+    ActionSizes,
+    DynamicsSizes,
+    TinyWorldsConfig,
+    TokenizerSizes,
+    TransformerSizes,
+)
+from pocketgenie.importers.tinyworlds_model import TinyWorlds
+from pocketgenie.importers.tinyworlds_state import read_state
+from pocketgenie.importers.tinyworlds_world import TinyWorldsWorld
+
+NAME: Final = "tinyworlds"
+Config = TinyWorldsConfig
+Parts = dict[str, dict[str, Tensor]]
+STAGES: Final = {"tokenizer": "video_tokenizer", "lam": "latent_actions", "dynamics": "dynamics"}
+"""File stem here -> the project's name of the model, and the flag that names another place for it."""
+SIZES: Final[dict[str, type[TransformerSizes]]] = {
+    "tokenizer": TokenizerSizes,
+    "lam": ActionSizes,
+    "dynamics": DynamicsSizes,
+}
+STEP: Final = re.compile(r"_step_(\d{1,12})(?:_[0-9_]+)?(?:\.pth)?", re.ASCII)
+PLAYED: Final = {"steps": "10", "temperature": "0.5", "fps": "10"}
+"""What the project's inference script is set to; and frames per second, which a checkpoint does not know."""
+
+
+def looks_like(path: Path) -> bool:
+    """Whether there is one of the three models, or a folder of them. Raises nothing."""
+    return any(find(path, part) is not None for part in STAGES)
+
+
+def find(path: Path, part: str) -> Path | None:
+    """The latest checkpoint of one part: `path` itself, inside of it, or beside it."""
+    found = [
+        (step, place) for place in _places(path, STAGES[part]) if (step := _step(place, STAGES[part])) >= 0
+    ]
+    if any(place == path for _, place in found):
+        return path
+    return max(found, default=(0, None))[1]
+
+
+def _places(path: Path, stage: str) -> Iterator[Path]:
+    own = any(_step(path, other) >= 0 for other in STAGES.values())
+    for root in [path, path.parent, *path.parents[2:3]] if own else [path]:
+        yield root
+        for folder in (root, root / stage / "checkpoints"):
+            try:
+                yield from sorted(folder.iterdir())
+            except OSError:  # a file, or none
+                continue
+
+
+def _step(place: Path, stage: str) -> int:
+    """The training step that a checkpoint's name gives; -1 where it is no checkpoint of that stage."""
+    match = STEP.fullmatch(place.name.removeprefix(stage)) if place.name.startswith(stage) else None
+    whole = place.is_file() if place.suffix == ".pth" else (place / "model_state_dict.pt").is_file()
+    return int(match[1]) if match and whole else -1
+
+
+def convert(path: Path, flags: Mapping[str, str]) -> tuple[TinyWorldsConfig, Parts]:
+    """The three models' sizes and tensors. `flags`: STAGE=PATH for a model that lies elsewhere, STAGE.KEY=VALUE for
+    what its training configuration lacks, context, steps, temperature, fps, name. Raises UserError."""
+    left, parts, sizes = dict(flags), {}, {}
+    known: dict[str, Any] = {}
+    for part, stage in STAGES.items():
+        place = Path(left.pop(stage)) if stage in left else find(path, part)
+        if place is None:
+            raise UserError(f"{path} has no {stage}_step_N; name the checkpoint: --set {stage}=PATH")
+        parts[part], trained = read_model(place)
+        known |= trained
+        given = {key: left.pop(f"{stage}.{key}") for key in _fields(part) if f"{stage}.{key}" in left}
+        sizes[part] = _sizes(part, place, trained | given, parts[part])
+    played = {key: left.pop(key, value) for key, value in PLAYED.items()}
+    if "context" in left or "context_length" in known:
+        played["context"] = left.pop("context", known.get("context_length", 0) - 1)
+    else:
+        raise UserError(f"{path} does not say how many past frames it sees; give them: --set context=3")
+    name = left.pop("name", path.resolve().name)
+    if left:
+        keys = ", ".join((*STAGES.values(), "STAGE.KEY", "context", *PLAYED, "name"))
+        raise UserError(f"tinyworlds has no {', '.join(sorted(left))}; --set takes {keys}")
+    try:
+        return TinyWorldsConfig.model_validate({"name": name, **sizes, **played}), parts
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_error(error)}") from None
+
+
+def build(config: TinyWorldsConfig, parts: Parts) -> TinyWorlds:
+    """The model with its weights, in eval mode, gradients off."""
+    model = TinyWorlds(config)
+    for part, tensors in parts.items():
+        model.get_submodule(part).load_state_dict(tensors)
+    return model.eval().requires_grad_(False)
+
+
+def read_model(place: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """One checkpoint -> its tensors, and its training configuration (empty where there is none). Raises UserError."""
+    if place.suffix == ".pth":
+        saved = _load(place)
+        tensors, trained = saved.get("model"), saved.get("config")
+    else:
+        tensors, state = _load(place / "model_state_dict.pt"), place / "state.pt"
+        trained = read_state(state).get("config") if state.exists() else {}
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise UserError(f"{place} has no model; is it a checkpoint of TinyWorlds?")
+    bare = {key.removeprefix("_orig_mod."): value for key, value in tensors.items()}  # of compiled runs
+    bare.pop("quantizer.basis", None)  # computed from the sizes
+    return bare, trained if isinstance(trained, dict) else {}
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} is not there; copy the whole checkpoint directory") from None
+    except Exception as error:
+        raise UserError(f"{path} is damaged or no PyTorch file; copy it again ({_line(error)})") from None
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _sizes(
+    part: str, place: Path, found: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> TransformerSizes:
+    """What a training configuration and the tensors say; the rest is asked for."""
+    kind, stage = SIZES[part], STAGES[part]
+    values = {key: found[key] for key in _fields(part) if found.get(key) is not None}
+    for key in _fields(part):
+        if key not in values and kind.model_fields[key].is_required():
+            raise UserError(f"{place} does not say its {key}; give it: --set {stage}.{key}=NUMBER")
+    if part == "dynamics":
+        routers = [value for key, value in tensors.items() if key.endswith("ffn.router.weight")]
+        values |= {"use_moe": bool(routers)}
+        if routers and "top_k_experts" not in values:
+            raise UserError(f"{place} does not say its top_k_experts; give it: --set {stage}.top_k_experts=2")
+        values |= {"num_experts": len(routers[0])} if routers else {}
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{place}: {first_error(error)}; mend it: --set {stage}.KEY=VALUE") from None
+
+
+def _fields(part: str) -> list[str]:
+    return list(SIZES[part].model_fields)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
