@@ -70,8 +70,10 @@
  *   of `graphs` by the same name: float32 products of the same weights, no 64-bit integers
  * @property {string[]} gallery pictures to start from, PNG
  * @property {Files} files every file named above
- * @property {Partial<Record<Device, Files>>} [runtime] the files of vendor/ort/<device>/ by their names there:
- *   ort.<device>.min.mjs, *.mjs, *.wasm; with them the runtime's bytes count in the progress and are checked
+ * @property {Partial<Record<Device, Files>>} [runtime] the files of vendor/ort/<device>/ by their names there; the
+ *   .wasm counts in the progress then, is checked and kept
+ * @property {Record<string, Record<string, string>>} [session_options] configuration entries of ONNX Runtime's
+ *   sessions: {optimization: {disable_specified_optimizers: 'MatMulAddFusion'}}
  * @property {{row: number, table_offsets: number, first: number}} noise rows of the Gumbel table: draws lie in
  *   [first, first + table_offsets); 0 is no noise
  * @property {string} licence
