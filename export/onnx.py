@@ -18,6 +18,8 @@ from onnxscript.optimizer import optimize_ir
 
 from pocketgenie.genie.contract import TORCH_DTYPES, GraphDef
 
+Convert = Callable[[str, onnx.ModelProto], onnx.ModelProto]
+
 OPSET = 20
 WEIGHTS = "weights.bin"
 FOLD_BYTES = 1 << 31
@@ -31,23 +33,35 @@ def export_graphs(
     graphs: dict[str, GraphDef],
     folder: Path,
     report: Callable[[str], None],
-    convert: Callable[[str, onnx.ModelProto], onnx.ModelProto] = lambda name, model: model,
+    convert: Convert = lambda name, model: model,
 ) -> dict[str, str]:
     """Write NAME.onnx for every graph and one weights file into `folder` -> {graph: file name}.
 
     `report` is called with each graph's name before it is exported; `convert` may change its precision. It
     gets `play` first: what it fits to weights in there, where all of them are met, holds for the rest.
     """
-    files: dict[str, str] = {}
     with WeightsFile(folder / WEIGHTS) as weights:
-        for name, graph in sorted(graphs.items(), key=lambda item: item[0] != "play"):
-            report(name)
-            model = convert(name, to_onnx(graph))
-            weights.take(model)
-            files[name] = f"{name}.onnx"
-            (folder / files[name]).write_bytes(model.SerializeToString(deterministic=True))
-            onnx.checker.check_model(str(folder / files[name]))
-    return files
+        return {
+            name: write_graph(model, folder / f"{name}.onnx", weights).name
+            for name, model in traced(graphs, report, convert)
+        }
+
+
+def traced(
+    graphs: dict[str, GraphDef], report: Callable[[str], None], convert: Convert
+) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """Each graph, traced and converted, weights inside; `play` first."""
+    for name, graph in sorted(graphs.items(), key=lambda item: item[0] != "play"):
+        report(name)
+        yield name, convert(name, to_onnx(graph))
+
+
+def write_graph(model: onnx.ModelProto, path: Path, weights: WeightsFile) -> Path:
+    """Write a model, its large constants into `weights`, which lies in the same folder -> `path`, checked"""
+    weights.take(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    onnx.checker.check_model(str(path))
+    return path
 
 
 def to_onnx(graph: GraphDef) -> onnx.ModelProto:
@@ -120,11 +134,15 @@ def strip_metadata(graph: onnx.GraphProto) -> None:
 
 
 class WeightsFile:
-    """One file that holds every distinct large tensor of several models once."""
+    """One file that holds every distinct large tensor of several models once.
 
-    def __init__(self, path: Path) -> None:
+    after: a file that was filled before; what it holds already is not written again.
+    """
+
+    def __init__(self, path: Path, after: WeightsFile | None = None) -> None:
         self.path = path
-        self.offsets: dict[bytes, int] = {}
+        self.places: dict[bytes, tuple[str, int]] = dict(after.places) if after else {}
+        """sha256 of a tensor's bytes -> the file that holds it, and where."""
 
     def __enter__(self) -> WeightsFile:
         self.file = self.path.open("wb")
@@ -140,13 +158,25 @@ class WeightsFile:
             if len(raw) < INLINE_BYTES:
                 continue
             key = hashlib.sha256(raw).digest()
-            if key not in self.offsets:
+            if key not in self.places:
                 self.file.write(b"\0" * (-self.file.tell() % ALIGNMENT))
-                self.offsets[key] = self.file.tell()
+                self.places[key] = self.path.name, self.file.tell()
                 self.file.write(raw)
+            file, offset = self.places[key]
             tensor.raw_data = raw
-            external_data_helper.set_external_data(tensor, WEIGHTS, self.offsets[key], len(raw))
+            external_data_helper.set_external_data(tensor, file, offset, len(raw))
             tensor.ClearField("raw_data")
+
+
+def outside_files(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the files that hold a model's large constants."""
+    names = [
+        item.value
+        for tensor in model.graph.initializer
+        for item in tensor.external_data
+        if item.key == "location"
+    ]
+    return tuple(dict.fromkeys(names))
 
 
 def _example(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

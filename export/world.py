@@ -18,8 +18,10 @@ from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import load_bundle, seal, staged
 from pocketgenie.export.cards import parse_cards
 from pocketgenie.export.manifest import MANIFEST, Draft, Flavor, GraphEntry, Manifest, Precision, Target
-from pocketgenie.export.onnx import OPSET, WEIGHTS, export_graphs
+from pocketgenie.export.onnx import OPSET, export_graphs, outside_files
+from pocketgenie.export.ortweb import fetch_package
 from pocketgenie.export.tensorrt import build_engines, check_builder
+from pocketgenie.export.web import check_web, export_web_graphs, stage_site
 from pocketgenie.genie.checkpoint import checkpoint_files, checkpoint_hash, not_the_teacher, read_header
 from pocketgenie.genie.contract import GraphDef
 from pocketgenie.genie.spec import TensorSpec, WorldSpec
@@ -101,8 +103,9 @@ def export_checkpoint(
     cards = parse_cards(options.cards) if options.target == "tensorrt" else ()
     if cards:
         check_builder(cards, options.flavor)
+    package = fetch_package() if options.target == "web" else None
     world = load_world(checkpoint)
-    needed = (6 if cards else 3) * sum(
+    needed = (6 if cards or package else 3) * sum(
         (checkpoint / name).stat().st_size for name in checkpoint_files(checkpoint)
     )
     needed += (
@@ -118,13 +121,22 @@ def export_checkpoint(
             _copy_checkpoint(checkpoint, folder / "reference")
         teacher = _copy_teacher(source, folder, world.spec) if options.reference else {}
         graphs = world.graphs()
+        if package:
+            check_web(graphs, options.precision)
         report("making the precision")
         seen = _for_calibration(held_out)
         convert, how = precision_pass(options.precision, world, seen, options.target, form=options.form)
-        files = export_graphs(graphs, folder, lambda name: report(f"exporting {name}"), convert)
+
+        def tell(name: str) -> None:
+            report(f"exporting {name}")
+
+        if package:
+            files, facts = export_web_graphs(graphs, folder, tell, convert)
+            how |= facts
+        else:
+            files = export_graphs(graphs, folder, tell, convert)
         entries = {name: _entry(graphs[name], folder, file) for name, file in files.items()}
         engines = build_engines(folder, files, cards, options.flavor, report) if cards else None
-        report("hashing the files")
         steps = {"steps": str(world.spec.steps), "order": world.spec.order}
         draft = Draft(
             spec=_as_played(world.spec, entries),
@@ -141,6 +153,10 @@ def export_checkpoint(
             versions={"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
             licence=options.licence,
         )
+        if package:
+            report("staging the site")
+            stage_site(folder, draft, package, checkpoint / "README.md")
+        report("hashing the files")
         return seal(folder, draft)
 
 
@@ -168,7 +184,8 @@ def _copy_teacher(source: Source, folder: Path, spec: WorldSpec) -> dict[str, st
 
 def _entry(graph: GraphDef, folder: Path, file: str) -> GraphEntry:
     """A graph with the types that its file has: a precision pass may have changed those of the memories."""
-    written = onnx.load(folder / file, load_external_data=False).graph
+    model = onnx.load(folder / file, load_external_data=False)
+    written = model.graph
     types = {
         value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
         for value in (*written.input, *written.output)
@@ -177,7 +194,8 @@ def _entry(graph: GraphDef, folder: Path, file: str) -> GraphEntry:
     def typed(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
         return tuple(TensorSpec.model_validate({**dict(spec), "dtype": types[spec.name]}) for spec in specs)
 
-    return GraphEntry(file=file, data=(WEIGHTS,), inputs=typed(graph.inputs), outputs=typed(graph.outputs))
+    data = tuple((Path(file).parent / name).as_posix() for name in outside_files(model))
+    return GraphEntry(file=file, data=data, inputs=typed(graph.inputs), outputs=typed(graph.outputs))
 
 
 def _as_played(spec: WorldSpec, entries: dict[str, GraphEntry]) -> WorldSpec:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pocketgenie.runtimes.results import CheckDocument
 
 DEFAULT_CARDS = {"rtx": "rtx30,rtx40,rtx50", "standard": "this"}
-DEFAULT_PRECISION: dict[str, Precision] = {"onnx": "int8", "tensorrt": "fp16"}
+DEFAULT_PRECISION: dict[str, Precision] = {"onnx": "int8", "tensorrt": "fp16", "web": "int8"}
 
 SENSITIVITIES = ".pocketgenie-sensitivities"
 """Folder beside the bundle where `--precision auto` keeps what it measured of each layer."""
@@ -39,8 +39,11 @@ def export(
         typer.Option("--out", "-o", help="The bundle to write; by default dist/NAME-TARGET-PRECISION."),
     ] = None,
     target: Annotated[
-        Literal["onnx", "tensorrt"],
-        typer.Option(help="onnx: for ONNX Runtime. tensorrt: engines for NVIDIA cards, and the ONNX."),
+        Literal["onnx", "tensorrt", "web"],
+        typer.Option(
+            help="onnx: for ONNX Runtime. tensorrt: engines for NVIDIA cards, and the ONNX. web: a folder of "
+            "static files that plays in any browser."
+        ),
     ] = "onnx",
     precision: Annotated[
         Literal["fp32", "fp16", "int8", "int4", "auto"] | None,
