@@ -28,8 +28,13 @@ MEANING = (
     ("p50, p95", "Half of the frames, and 95 % of the frames, come at least this fast."),
     ("×", "How many times as fast; both were measured in turns, in one run on one machine."),
     (
-        "the paper's way",
+        "paper's way",
         "25 refinement steps for a frame, and each recomputes the whole window of past frames.",
+    ),
+    (
+        "project's way",
+        "As the project that trained the world plays it: its sampler and steps, in PyTorch, each pass over "
+        "the whole window of past frames.",
     ),
     ("cached reference", "The same PyTorch model; what past frames contribute is computed once and kept."),
     ("of the limit", "Share of the operations per second that plain matrix products reach on this machine."),

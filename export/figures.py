@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pocketgenie.export.charts import Bar, bars, ratios
 from pocketgenie.export.manifest import Manifest
 from pocketgenie.export.page import Block, Charts, Table, Tiles
-from pocketgenie.runtimes.results import CheckDocument, FpsFigures, RuntimeRow
-
-RIVALS = ("paper's way", "cached", "torch.compile")
+from pocketgenie.runtimes.results import WAY, CheckDocument, FpsFigures, RuntimeRow
 
 
 def headline_row(check: CheckDocument | None) -> RuntimeRow | None:
@@ -62,7 +60,7 @@ def tiles(check: CheckDocument, row: RuntimeRow) -> Tiles:
         (other.fps.median for other in check.runtimes if other.name == "compiled" and other.fps), None
     )
     rivals = (
-        (fps.ratio_paper_way, "as fast as the paper's way", reference.fps_paper_way),
+        (fps.ratio_paper_way, f"as fast as the {WAY[reference.paper_way_of]}", reference.fps_paper_way),
         (fps.ratio_cached, "as fast as the cached reference", reference.fps_cached),
         (fps.ratio_compiled, "as fast as torch.compile", compiled),
     )
@@ -79,7 +77,7 @@ def speed(check: CheckDocument, stages_ms: Mapping[str, float]) -> list[Block]:
     """The charts of the fps, the ratios and a frame's stages, and all speeds in one table."""
     ours = headline_row(check)
     reference = (
-        ("the paper's way", check.reference.fps_paper_way),
+        (f"the {WAY[check.reference.paper_way_of]}", check.reference.fps_paper_way),
         ("cached reference", check.reference.fps_cached),
     )
     rows = [
@@ -89,7 +87,7 @@ def speed(check: CheckDocument, stages_ms: Mapping[str, float]) -> list[Block]:
     charts: list[tuple[str, str]] = []
     if rows:
         charts.append(("Frames per second (dots: rounds, line: p95)", bars(rows, "frames per second")))
-    if ours and ours.fps and (compared := _ratios(ours.fps)):
+    if ours and ours.fps and (compared := _ratios(ours.fps, _rivals(check))):
         charts.append((f"How many times as fast is {ours.name}?", ratios(compared, "ratios")))
     if stages_ms:
         stages = [
@@ -101,7 +99,7 @@ def speed(check: CheckDocument, stages_ms: Mapping[str, float]) -> list[Block]:
         "fps",
         "p50",
         "p95",
-        *(f"× {rival}" for rival in RIVALS),
+        *(f"× {rival}" for rival in _rivals(check)),
         "first frame",
         "memory",
         "of the limit",
@@ -114,11 +112,15 @@ def _bar(row: RuntimeRow, fps: FpsFigures, ours: bool) -> Bar:
     return Bar(name=row.name, value=fps.median, shown=shown, ours=ours, marks=fps.rounds, low=fps.p95)
 
 
-def _ratios(fps: FpsFigures) -> list[Bar]:
+def _rivals(check: CheckDocument) -> tuple[str, str, str]:
+    return WAY[check.reference.paper_way_of], "cached", "torch.compile"
+
+
+def _ratios(fps: FpsFigures, rivals: Sequence[str]) -> list[Bar]:
     found = (fps.ratio_paper_way, fps.ratio_cached, fps.ratio_compiled)
     return [
         Bar(name=name, value=value, shown=times(value))
-        for name, value in zip(RIVALS, found, strict=True)
+        for name, value in zip(rivals, found, strict=True)
         if value
     ]
 

@@ -22,12 +22,19 @@ from pocketgenie.export.onnx import OPSET, export_graphs, outside_files
 from pocketgenie.export.ortweb import fetch_package
 from pocketgenie.export.tensorrt import build_engines, check_builder
 from pocketgenie.export.web import check_web, export_web_graphs, stage_site
-from pocketgenie.genie.checkpoint import checkpoint_files, checkpoint_hash, not_the_teacher, read_header
+from pocketgenie.genie.checkpoint import (
+    NATIVE,
+    checkpoint_files,
+    checkpoint_hash,
+    not_the_teacher,
+    read_header,
+)
 from pocketgenie.genie.contract import GraphDef
 from pocketgenie.genie.spec import TensorSpec, WorldSpec
 from pocketgenie.importers.kinds import load_world
 from pocketgenie.quantize.int8 import Form
 from pocketgenie.quantize.recipe import precision_pass
+from pocketgenie.runtimes.brought import KIND
 from pocketgenie.training.data import load_clips
 
 CLIPS = "clips.npz"
@@ -138,6 +145,8 @@ def export_checkpoint(
         entries = {name: _entry(graphs[name], folder, file) for name, file in files.items()}
         engines = build_engines(folder, files, cards, options.flavor, report) if cards else None
         steps = {"steps": str(world.spec.steps), "order": world.spec.order}
+        if (kind := read_header(checkpoint).kind) != NATIVE:
+            steps[KIND] = kind
         draft = Draft(
             spec=_as_played(world.spec, entries),
             target=options.target,

@@ -51,7 +51,7 @@ class OwnSampler(Protocol):
     """A world whose spec's `order` is `own`."""
 
     def sampler(self) -> nn.Module:
-        """Its forward is that of genie/sampler.py's Sampler: hidden, head, noise [N, S] -> tokens int64 [S]."""
+        """Called as genie/sampler.py's Sampler is: hidden, head, noise [N, S] -> tokens int64 [S]."""
         ...
 
 

@@ -101,11 +101,10 @@ class WorldSpec(Frozen):
     action_frames: int = Field(ge=0, default=2)
     """How many consecutive frames `infer_action` looks at; 0: the world has no action model."""
     frames: Literal["pixels", "tokens"] = "pixels"
-    """tokens: the world has no pictures of its own; its frames draw each token as a square of one colour."""
+    """tokens: the world has no pictures; its frames draw each token as a square of one colour."""
     window: Literal["relative", "absolute"] = "relative"
-    """absolute: positions count from the window's first frame, so that what a frame leaves in the memory holds
-    only until the window moves. `filled` says a graph where it is. When all W slots are taken, the frame after
-    the next one makes the session drop the oldest frame and observe the last W again (runtimes/session.py)."""
+    """absolute: positions count from the window's first frame (`filled` says a graph where it is), so the
+    memory holds until the window of W + 1 frames moves; a session then observes the last W again."""
     arrows: dict[Arrow, int] = {}
     """Which actions move the view left, right, up and down, as far as is known: a player's default keys."""
     memories: dict[MemoryName, MemorySpec]

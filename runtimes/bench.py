@@ -10,7 +10,7 @@ from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle, load_bundle
 from pocketgenie.runtimes import machine
 from pocketgenie.runtimes.bars import bars
-from pocketgenie.runtimes.brought import facts, held_out_clips, start_picture
+from pocketgenie.runtimes.brought import facts, held_out_clips, kind_of, start_picture
 from pocketgenie.runtimes.lineup import Entrants, Options, choose, precision_of
 from pocketgenie.runtimes.longplay import long_play
 from pocketgenie.runtimes.quality import against_teacher, teacher_of
@@ -136,7 +136,8 @@ def bench_document(
         SpeedRow(name=name, precision=precision_of(bundle, name), reasons=(reason,))
         for name, reason in entrants.missing.items()
     ]
-    of: PaperWayOf = "teacher" if (taught or bundle).manifest.teacher else "checkpoint"
+    own: PaperWayOf = "checkpoint" if kind_of(bundle) == "genie" else "project"
+    of: PaperWayOf = "teacher" if (taught or bundle).manifest.teacher else own
     return BenchDocument(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         bundle=facts(bundle),

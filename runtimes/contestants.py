@@ -107,7 +107,16 @@ class Contestant:
         """ties.margin of another runtime's tokens for the frame after `history`."""
         self._observe(history)
         noise = draw_noise(self.spec, seed, number)
-        return ties.margin(self.spec, lambda tokens: self.session.logits(tokens, action), noise, played_S)
+
+        def logits(tokens: Array) -> Array:
+            return self.session.logits(tokens, action)
+
+        if self.spec.order == "own":
+            from pocketgenie.runtimes.reference import own_draw, reference_world
+
+            draw = own_draw(reference_world(load_bundle(self.folder, only=())))
+            return ties.own_margin(draw, logits, noise, played_S)
+        return ties.margin(self.spec, logits, noise, played_S)
 
     def evaluate(self, clips: Array, seed: int) -> dict[str, float]:
         """L4: clips uint8 [N, T, H, W, 3]"""
@@ -168,17 +177,15 @@ def _open(folder: Path, runtime: str) -> Session:
 
 
 class PaperWay:
-    """The teacher, or else the reference, as the paper plays it: 25 passes over the full window."""
+    """The teacher, or else the reference, played without a memory (reference.full_window)."""
 
     def __init__(self, folder: Path, picture: Array) -> None:
         import torch
 
-        from pocketgenie.runtimes.reference import FullWindow, reference_world, teacher_world
+        from pocketgenie.runtimes.reference import full_window
 
         torch.set_num_threads(cores())
-        bundle = load_bundle(folder)
-        world = teacher_world(bundle) if bundle.manifest.teacher else reference_world(bundle)
-        self.window = FullWindow(world)
+        self.window = full_window(load_bundle(folder))
         self.window.start(picture)
         slots = self.window.spec.memories["dynamics"].slots
         self.window.tokens *= slots  # the start, repeated: the window is full from the first frame on

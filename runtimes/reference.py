@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,12 +10,16 @@ from torch import Tensor
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle
-from pocketgenie.genie.contract import GraphDef, World
+from pocketgenie.genie.checkpoint import NATIVE
+from pocketgenie.genie.contract import GraphDef, World, sampler_of
 from pocketgenie.genie.noise import draw_noise
 from pocketgenie.genie.sampler import Sampler
-from pocketgenie.genie.spec import MemorySpec, WorldSpec
+from pocketgenie.genie.spec import MemoryName, MemorySpec, WorldSpec
 from pocketgenie.importers.kinds import load_world
+from pocketgenie.runtimes.brought import kind_of
+from pocketgenie.runtimes.ring import Ring
 from pocketgenie.runtimes.session import Array, GraphSession
+from pocketgenie.runtimes.ties import OwnDraw
 
 Forward = Callable[..., tuple[Tensor, ...]]
 PAPER_STEPS = 25
@@ -70,6 +74,14 @@ def as_the_paper(spec: WorldSpec, steps: int = PAPER_STEPS) -> WorldSpec:
     return spec.model_copy(update={"steps": min(steps, spec.tokens), "order": "confidence"})
 
 
+def full_window(bundle: Bundle) -> FullWindow:
+    """The way without a memory that a bundle is measured against: of a native world, the teacher where it has
+    one, as the paper samples; of any other, its own sampler and steps, as its project plays it."""
+    world = teacher_world(bundle) if bundle.manifest.teacher else reference_world(bundle)
+    plays_as_the_paper = bundle.manifest.teacher or kind_of(bundle) == NATIVE
+    return FullWindow(world, as_the_paper(world.spec) if plays_as_the_paper else world.spec)
+
+
 def load_teacher(bundle: Bundle) -> GraphSession:
     """The teacher with the paper's sampling, cached: the full window's frames without recomputing it."""
     return paper_session(teacher_world(bundle))
@@ -96,36 +108,36 @@ def probe() -> str:
 
 
 class FullWindow:
-    """The paper's way of playing: `steps` refinement passes, each over the whole window; no memory is kept.
+    """Playing without a memory: every refinement pass over the whole window, as in the paper and by others.
 
     (arXiv 2402.15391, section 2.2: 25 MaskGIT steps a frame; MaskGIT, arXiv 2202.04200, keeps the most
-    confident tokens of each step.) The window holds W past frames.
+    confident tokens of each step.) The window holds W past frames and the next one. Where the decoder has a
+    memory, the whole window is decoded for its last frame.
     """
 
-    def __init__(self, world: World, steps: int = PAPER_STEPS, seed: int = 0) -> None:
-        self.world, self.seed = world, seed
-        self.spec = as_the_paper(world.spec, steps)
-        self.sampler = Sampler(self.spec)
+    def __init__(self, world: World, spec: WorldSpec, seed: int = 0) -> None:
+        """`spec`: the world's own, or that with another sampling (`as_the_paper`)."""
+        self.world, self.spec, self.seed = world, spec, seed
+        self.sampler = sampler_of(world) if spec.order == "own" else Sampler(spec)
         graphs = world.graphs()
         self.encode, self.decode = graphs["encode"].module, graphs["decode"].module
         self.tokens: list[Tensor] = []
         self.actions: list[int] = []
-        if {"encoder", "decoder"} & self.spec.memories.keys():
-            raise UserError("the paper's way of playing is measured with a per-frame tokenizer only")
 
     @torch.inference_mode()
     def start(self, frame: Array) -> Array:
         """Take the first frame -> the tokenizer's view of it."""
-        (tokens,) = self.encode(torch.from_numpy(frame))
+        tokens = self.encode(torch.from_numpy(frame), *_inputs(self._ring("encoder")))[0]
         self.tokens, self.actions = [tokens.long()], [self.spec.no_action]
-        picture: Array = self.decode(tokens)[0].numpy()
-        return picture
+        return self._picture(self.tokens)
 
     @torch.inference_mode()
     def step(self, action: int) -> Array:
         """Draw the next frame, uint8 [H, W, 3]."""
         window = self.spec.memories["dynamics"].slots
         past, led_by = self.tokens[-window:], self.actions[-window:]
+        if self.spec.window == "absolute":
+            led_by = [self.spec.no_action, *led_by[1:]]
         actions = torch.tensor([*led_by, action])
         noise = torch.from_numpy(draw_noise(self.spec, self.seed, len(self.tokens)))
 
@@ -135,5 +147,37 @@ class FullWindow:
         tokens = self.sampler(hidden, lambda logits: logits, noise)
         self.tokens.append(tokens)
         self.actions.append(action)
-        picture: Array = self.decode(tokens.int())[0].numpy()
+        return self._picture([*past, tokens])
+
+    def _picture(self, window: Sequence[Tensor]) -> Array:
+        ring = self._ring("decoder")
+        for tokens in window if ring else window[-1:]:
+            frame, *entry = self.decode(tokens.int(), *_inputs(ring))
+            if ring and not ring.full:
+                ring.push(entry[0].numpy())
+        picture: Array = frame.numpy()
         return picture
+
+    def _ring(self, name: MemoryName) -> Ring | None:
+        """An empty memory, where the world has one of this name."""
+        memory = self.spec.memories.get(name)
+        return Ring(memory, np.zeros((memory.slots, *memory.entry), memory.dtype)) if memory else None
+
+
+def _inputs(ring: Ring | None) -> list[Tensor]:
+    return [torch.from_numpy(array) for array in ring.inputs().values()] if ring else []
+
+
+def own_draw(world: World) -> OwnDraw:
+    """The sampler of a world of its own order, on arrays (runtimes/ties.py)."""
+    sampler = sampler_of(world)
+
+    @torch.inference_mode()
+    def draw(logits_of: Callable[[Array], Array], noise_NS: Array) -> Array:
+        def hidden(tokens: Tensor) -> Tensor:
+            return torch.from_numpy(logits_of(tokens.numpy().astype(np.int32)))
+
+        drawn: Array = sampler(hidden, lambda logits: logits, torch.from_numpy(noise_NS)).numpy()
+        return drawn
+
+    return draw

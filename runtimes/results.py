@@ -14,7 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA: Final = 3
 Status = Literal["passed", "falls short", "not run"]
 BarStatus = Literal["met", "falls short", "not run"]
-PaperWayOf = Literal["teacher", "checkpoint"]
+PaperWayOf = Literal["teacher", "checkpoint", "project"]
+WAY: dict[PaperWayOf, str] = {
+    "teacher": "paper's way",
+    "checkpoint": "paper's way",
+    "project": "project's way",
+}
+"""What playing without a memory is called in tables and reports."""
 D = TypeVar("D", bound="Header")
 
 
@@ -187,9 +193,11 @@ class ReferenceSpeed(Result):
     """The PyTorch reference (eager, float32): frames per second, medians over the rounds."""
 
     fps_paper_way: float | None = None
-    """As the paper plays: 25 refinement steps, by confidence, each recomputing the full window."""
+    """As the paper plays: 25 refinement steps, by confidence, each recomputing the full window. Of a world
+    that another project trained: as that project plays, its own sampler and steps, each recomputing it."""
     paper_way_of: PaperWayOf = "checkpoint"
-    """Whose weights play the paper's way: the teacher's where the bundle has one."""
+    """Whose weights play the paper's way: the teacher's where the bundle has one. `project`: its own, and as
+    the project plays that trained it."""
     fps_cached: float | None = None
     """With the streaming memory, at the world's own number of steps."""
     reasons: tuple[str, ...] = ()

@@ -35,6 +35,11 @@ class Ring:
         self.ages[:] = np.arange(self.spec.slots, 0, -1)
 
     @property
+    def full(self) -> bool:
+        """Whether every slot holds a frame: the next one is written over the oldest."""
+        return int(self.filled[0]) == self.spec.slots
+
+    @property
     def slot(self) -> int:
         """The slot that the next entry goes to: the oldest."""
         return int(self.ages.argmax())

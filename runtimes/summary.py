@@ -12,10 +12,12 @@ from rich.text import Text
 
 from pocketgenie.runtimes.quality import JUDGED, LEAST_DB, least_separation
 from pocketgenie.runtimes.results import (
+    WAY,
     BarRow,
     BarStatus,
     BenchDocument,
     CheckDocument,
+    PaperWayOf,
     ParityFigures,
     SpeedRow,
     Status,
@@ -28,8 +30,8 @@ BAR_COLOURS: dict[BarStatus, str] = {"met": "bold green", "falls short": "bold r
 NOTHING = "-"
 NAME = 12  # characters of a bundle's name in a row
 SPEED_LEGEND = """
-x: times the fps of the paper's way ({whose}, 25 steps by confidence,
-   full window), of the cached reference, of torch.compile{plain}.
+x: times the fps of {way}, of the cached
+   reference, of torch.compile{plain}.
    limit share: of the measured matrix rate."""
 TEACHER_LEGEND = """
 To the teacher: the bundle's figure minus that of the world it was distilled
@@ -38,7 +40,11 @@ To the teacher: the bundle's figure minus that of the world it was distilled
 PARITY_LEGEND = """
 L1 largest difference of a logit, agreement; L2 equal tokens; L3 frames until
    one differs; L4 largest difference in dB of play on held-out clips."""
-WHOSE = {"teacher": "the teacher", "checkpoint": "its own checkpoint"}
+WAYS: dict[PaperWayOf, str] = {
+    "teacher": "the paper's way (the teacher, 25 steps by\n   confidence, full window)",
+    "checkpoint": "the paper's way (its own checkpoint, 25 steps by\n   confidence, full window)",
+    "project": "its project's way (PyTorch, the project's own\n   sampler and steps, full window)",
+}
 
 
 def render(*documents: CheckDocument | BenchDocument) -> RenderableType:
@@ -57,7 +63,7 @@ def render(*documents: CheckDocument | BenchDocument) -> RenderableType:
         for name, reasons in (*rows, ("reference", document.reference.reasons)):
             parts += [Text.assemble((f"{place}{name}: ", "bold"), reason) for reason in reasons]
     plain = ",\n   of the float32 bundle of the same checkpoint" if several else ""
-    legend = SPEED_LEGEND.format(whose=WHOSE[first.reference.paper_way_of], plain=plain)
+    legend = SPEED_LEGEND.format(way=WAYS[first.reference.paper_way_of], plain=plain)
     legend += PARITY_LEGEND if isinstance(first, CheckDocument) else ""
     legend += TEACHER_LEGEND if first.quality else ""
     parts.append(Text(legend, "dim", no_wrap=True))
@@ -77,13 +83,15 @@ def _speed(documents: Sequence[CheckDocument | BenchDocument]) -> Table:
     several, labels = len(documents) > 1, _labels([document.bundle.name for document in documents])
     plain = ["x\nfp32"] if several else []
     last = ["p95\nfps", "limit\nshare", "peak\nMB"] + ([] if several else ["first\nframe"])
-    table = _table("runtime", "x\npaper", "x\ncached", "x\ncompile", *plain, "\nfps", *last)
+    rival = WAY[documents[0].reference.paper_way_of].partition("'")[0]
+    table = _table("runtime", f"x\n{rival}", "x\ncached", "x\ncompile", *plain, "\nfps", *last)
     empty = [""] * (3 + len(plain))
     seen: set[tuple[str, str]] = set()
     for document in documents:
         reference, checkpoint = document.reference, document.bundle.checkpoint_sha256
-        for name, fps in (("paper's way", reference.fps_paper_way), ("reference", reference.fps_cached)):
-            whose = "" if name == "paper's way" else checkpoint
+        way = WAY[reference.paper_way_of]
+        for name, fps in ((way, reference.fps_paper_way), ("reference", reference.fps_cached)):
+            whose = "" if name == way else checkpoint
             if (whose, name) not in seen:
                 table.add_row(name, *empty, _number(fps), *[""] * len(last), style="dim")
             seen.add((whose, name))

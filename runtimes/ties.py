@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ Logits = Callable[[Array], Array]
 NEAR = 3e-2
 """Choices closer than this are tried the other way; what counts as a near-tie is runtimes/bounds.py's."""
 TRIES = 32  # the closest ones; each costs a frame
+OwnDraw = Callable[[Logits, Array], Array]
+"""A world's own sampler: logits and noise int32 [N, S] -> tokens [S]"""
+FAULT = 1.0
+"""The margin where no near-tie explains the tokens of a world's own sampler."""
 
 
 @dataclass(frozen=True, order=True)
@@ -114,6 +119,25 @@ def margin(spec: WorldSpec, logits_of: Logits, noise_NS: Array, played_S: Array)
             return choice.gap
     rows = np.flatnonzero(own.tokens != played_S)
     return float((own.scores[rows, own.tokens[rows]] - own.scores[rows, played_S[rows]]).max())
+
+
+def own_margin(draw: OwnDraw, logits_of: Logits, noise_NS: Array, played_S: Array) -> float:
+    """As `margin`, for a sampler whose rules only its world knows: is there a small disturbance of the
+    reference's logits from which it draws the runtime's tokens, all of them?
+
+    The largest difference that the least such disturbance makes between two logits; FAULT without one.
+    """
+    rng = np.random.default_rng(0)
+
+    def disturbed(tokens: Array, most: float) -> Array:
+        logits = logits_of(tokens)
+        return logits + rng.uniform(-most / 2, most / 2, logits.shape).astype(np.float32)
+
+    for gap in (0.0, *np.geomspace(NEAR / 1000, NEAR, 7)):
+        for _ in range(TRIES // 2 if gap else 1):
+            if np.array_equal(draw(partial(disturbed, most=gap), noise_NS), played_S):
+                return float(gap)
+    return FAULT
 
 
 def _log_softmax(logits: Array) -> Array:

@@ -69,8 +69,8 @@ def test_a_reset_session_plays_the_same_again(tiny_bundle, start):
 def test_the_papers_way_draws_what_the_cached_session_draws(tiny_checkpoint, start):
     """While the whole history is in the window, full passes and the streaming memory agree."""
     world = load_world(tiny_checkpoint)
-    paper = FullWindow(world, steps=4, seed=0)
     world.spec = as_the_paper(world.spec, steps=4)
+    paper = FullWindow(world, world.spec, seed=0)
     cached = world_session(world)
     assert paper.spec.order == cached.spec.order == "confidence"
     shown = paper.start(start[0])
