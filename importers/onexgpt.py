@@ -1,0 +1,128 @@
+"""Checkpoints of 1xGPT ("GENIE" of github.com/1x-technologies/1xgpt) become worlds: the dynamics alone.
+
+A checkpoint is what the Hugging Face hub mixin and the trainer write: a folder with config.json and
+model.safetensors (keys of multi-process runs begin with `module.`, of compiled ones with `_orig_mod.`). The
+oldest release was one Lightning file: key `state_dict`, names that begin with `model.`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from pocketgenie.errors import UserError
+from pocketgenie.genie.checkpoint import load_part
+from pocketgenie.genie.config import first_error
+from pocketgenie.importers.onexgpt_files import check_keys, read_json, read_tensors, weights_of
+from pocketgenie.importers.onexgpt_model import Architecture, Dynamics
+from pocketgenie.importers.onexgpt_world import MOVES, PLAY, Config, OnexWorld
+
+NAME: Final = "onexgpt"
+CONFIG: Final = "config.json"
+MARKS: Final = {"pos_embed_TSC", "token_embed.mask_token_embed", "out_x_proj.weight"}
+"""Keys that no other project has."""
+PLAYED: Final = ("name", "steps", "order", "temperature", "fps", "cell")
+"""What `--set` may say of the play; whatever else it says is of the architecture."""
+UNSEEN: Final = {"num_heads": "its number of attention heads", "use_mup": "whether it was trained with muP"}
+"""What only config.json knows, where it is needed: no shape shows it."""
+
+
+def looks_like(path: Path) -> bool:
+    """Whether a folder or file has this project's keys. Raises nothing."""
+    try:
+        return read_tensors(weights_of(path)).keys() >= MARKS
+    except UserError:
+        return False
+
+
+def convert(path: Path, flags: Mapping[str, str]) -> tuple[Config, dict[str, dict[str, Tensor]]]:
+    """A checkpoint's configuration and its weights. Raises UserError."""
+    weights = weights_of(path)
+    tensors = read_tensors(weights)
+    if lacking := sorted(MARKS - tensors.keys()):
+        raise UserError(f"{weights} lacks {', '.join(lacking)}; it is no checkpoint of 1xGPT's dynamics")
+    told = read_json(weights.parent / CONFIG)
+    asked = {key: value for key, value in flags.items() if key not in PLAYED}
+    if unknown := sorted(asked.keys() - Architecture.model_fields.keys()):
+        keys = ", ".join((*PLAYED, *Architecture.model_fields))
+        raise UserError(f"--set {unknown[0]} is not known of 1xGPT; there are {keys}")
+    shown = shown_by(weights, tensors)
+    known = (shown if told is None else _architecture(told)) | asked
+    if missing := [key for key in UNSEEN if told is None and key not in known]:
+        wanted = ", ".join(f"--set {key}=... ({UNSEEN[key]})" for key in missing)
+        raise UserError(
+            f"there is no {CONFIG} beside {weights}, and its weights do not show all; give {wanted}"
+        )
+    if "num_heads" in shown:
+        known.setdefault("num_heads", shown["num_heads"])
+    played = {"name": path.resolve().stem} | {key: flags[key] for key in PLAYED if key in flags}
+    try:
+        config = Config.model_validate({**played, "architecture": known})
+    except ValidationError as error:
+        raise UserError(
+            f"{weights.parent / CONFIG}: {first_error(error)}; --set KEY=VALUE mends it"
+        ) from None
+    with torch.device("meta"):
+        model = Dynamics(config.architecture)
+    check_keys(weights, tensors, model.state_dict())
+    return config, {"dynamics": tensors}
+
+
+def load(folder: Path, config: Config) -> OnexWorld:
+    """The world of a checkpoint folder, in eval mode, gradients off. Raises UserError."""
+    dynamics = Dynamics(config.architecture)
+    load_part(folder, "dynamics", dynamics)
+    return OnexWorld(config, dynamics.eval().requires_grad_(False))
+
+
+def describe(config: Config) -> dict[str, str]:
+    """What was found, and what play means for it."""
+    sizes = config.architecture
+    digits = f"{sizes.num_factored_vocabs} digits of {sizes.values}"
+    values = "drawn" if config.temperature else "the likeliest"
+    return {
+        "dynamics": f"{sizes.num_layers} layers of {sizes.d_model}, {sizes.num_heads} heads"
+        f"{', muP' if sizes.use_mup else ''}{', q/k norm' if sizes.qk_norm else ''}",
+        "tokens": f"{sizes.grid}x{sizes.grid} a frame, {sizes.image_vocab_size} codes as {digits}",
+        "sampling": f"{config.steps} steps, {config.order} order, {values} values",
+        "window": f"{sizes.T} frames and no further in the project; here it moves on: {MOVES}",
+        "play": PLAY,
+    }
+
+
+def _architecture(keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in keys.items() if key in Architecture.model_fields}
+
+
+def shown_by(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What the weights alone say of the architecture. Raises UserError."""
+    layer, table = "decoder.layers.0.", "token_embed.factored_embeds."
+    try:
+        _, frames, tokens, width = tensors["pos_embed_TSC"].shape
+        values, hidden = (len(tensors[key]) for key in (f"{table}0.weight", f"{layer}mlp.fc1.weight"))
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path} is no whole checkpoint of 1xGPT's dynamics ({error}); copy it again"
+        ) from None
+    tables = [key for key in tensors if key.startswith(table)]
+    shown = {
+        "num_layers": len({key.split(".")[2] for key in tensors if key.startswith("decoder.layers.")}),
+        "d_model": width,
+        "T": frames,
+        "S": tokens,
+        "image_vocab_size": values ** len(tables),
+        "num_factored_vocabs": len(tables),
+        "qk_norm": f"{layer}spatial_attn.norm.weight" in tensors,
+        "qkv_bias": f"{layer}spatial_attn.qkv.bias" in tensors,
+        "proj_bias": f"{layer}spatial_attn.proj.bias" in tensors,
+        "mlp_bias": f"{layer}mlp.fc1.bias" in tensors,
+        "mlp_ratio": hidden / width,
+    }
+    if shown["qk_norm"]:
+        shown["num_heads"] = width // len(tensors[f"{layer}spatial_attn.norm.weight"])
+    return shown
