@@ -1,91 +1,33 @@
 /**
- * A session plays one world on ONNX Runtime Web, as runtimes/session.py does in Python: the graphs of the world
- * contract, and the rings that they read.
+ * A session plays one world, as runtimes/session.py does in Python: the graphs of the world contract and the
+ * rings that they read.
  */
 
-import { EngineError, asEngineError } from './errors.js';
-import { graphsFor } from './loading.js';
+import { EngineError } from './errors.js';
+import { Graphs } from './graphs.js';
 import { Ring, deviceSlots, hostSlots } from './memory.js';
 
 /** @typedef {import('./memory.js').Ort} Ort */
-/** @typedef {import('onnxruntime-common').Tensor} Tensor */
-/** @typedef {import('onnxruntime-common').InferenceSession} OrtSession */
-/** @typedef {Record<string, Tensor>} Tensors */
+/** @typedef {import('./graphs.js').Tensors} Tensors */
 /** @typedef {import('./types.js').Device} Device */
 /** @typedef {import('./types.js').GraphName} GraphName */
 /** @typedef {import('./types.js').MemoryName} MemoryName */
 /** @typedef {import('./types.js').WorldFile} WorldFile */
-/** @typedef {{step: number, observe: number, copy: number}} Stages milliseconds */
+/** @typedef {Uint8Array | Uint8ClampedArray} Picture */
 
-/** Graphs of a world, each opened at its first use. */
-class Graphs {
-  /**
-   * @param {Ort} ort
-   * @param {Device} device
-   * @param {WorldFile} world
-   * @param {(path: string) => Promise<Uint8Array>} read
-   */
-  constructor(ort, device, world, read) {
-    this.ort = ort;
-    this.device = device;
-    this.entries = graphsFor(world, device);
-    this.options = world.session_options;
-    this.read = read;
-    /** @type {Map<GraphName, OrtSession>} */
-    this.open = new Map();
-  }
-
-  /** @param {GraphName} name */
-  entry(name) {
-    const entry = this.entries[name];
-    if (!entry) throw new EngineError('no-graph', `this world has no graph ${name}; export it again with it`);
-    return entry;
-  }
-
-  /**
-   * @param {GraphName} name
-   * @returns {Promise<OrtSession>}
-   */
-  async prepare(name) {
-    const ready = this.open.get(name);
-    if (ready) return ready;
-    const { file, data, outputs } = this.entry(name);
-    const [model, ...weights] = await Promise.all([file, ...data].map((path) => this.read(path)));
-    const folder = file.slice(0, file.lastIndexOf('/') + 1); // a graph names its weights from its own folder
-    const entries = outputs.filter((output) => output.name.endsWith('entry')).map((output) => output.name);
-    try {
-      const session = await this.ort.InferenceSession.create(model, {
-        executionProviders: [this.device],
-        externalData: data.map((path, i) => ({ path: path.slice(folder.length), data: weights[i] })),
-        logSeverityLevel: 3,
-        ...(this.device === 'webgpu' && entries.length
-          ? { preferredOutputLocation: Object.fromEntries(entries.map((output) => [output, 'gpu-buffer'])) }
-          : {}),
-        ...(this.options ? { extra: this.options } : {}),
-      });
-      this.open.set(name, session);
-      return session;
-    } catch (error) {
-      throw asEngineError(error, `preparing the graph ${name}`);
-    }
-  }
-
-  /**
-   * @param {GraphName} name
-   * @param {Tensors} inputs
-   * @returns {Promise<Tensors>} the caller disposes of them
-   */
-  async run(name, inputs) {
-    const session = await this.prepare(name);
-    try {
-      return /** @type {Tensors} */ (await session.run(inputs));
-    } catch (error) {
-      throw asEngineError(error, `the graph ${name}`);
-    }
-  }
-}
-
+/**
+ * In an absolute window no slot is ever written over. The frame that finds the ring full is the window's last: it
+ * leaves no entry, and before the next frame the ring is emptied and the last W frames are observed again, the
+ * oldest of them as one that no action led to.
+ */
 export class Session {
+  /** The last W frames' tokens and the action that led to each, in an absolute window. @type {[Int32Array, number][]} */
+  #history = [];
+  /** The last W pictures that were encoded, where the encoder has an absolute window. @type {Uint8Array[]} */
+  #seen = [];
+  /** Rings that hold an older window than the next frame's. @type {Set<MemoryName>} */
+  #moved = new Set();
+
   /**
    * @param {Ort} ort
    * @param {Device} device
@@ -98,21 +40,18 @@ export class Session {
     this.graphs = new Graphs(ort, device, world, read);
     /** @type {Map<MemoryName, Ring>} */
     this.rings = new Map();
-    const { height, width, grid, codebook, action_frames: clip, steps } = this.spec;
+    const { height, width, grid, steps, window, memories } = this.spec;
+    this.absolute = window === 'absolute';
+    this.kept = this.absolute ? (memories.dynamics?.slots ?? 0) : 0;
     this.frameSize = height * width * 3;
-    this.clipShape = [clip, height, width, 3];
     this.tokens = grid[0] * grid[1];
-    this.noiseShape = [steps, this.tokens];
     this.noiseSize = steps * this.tokens;
-    this.codebook = codebook;
-    /** Frames in the dynamics' memory, oldest first: an absolute window looks at them again. @type {[Int32Array, number][]} */
-    this.past = [];
-    /** Of the last `play`. @type {Stages} */
+    /** Milliseconds of the last `play`: its graph, observing again, copies. */
     this.stages = { step: 0, observe: 0, copy: 0 };
   }
 
   /**
-   * Open what playing needs.
+   * Open what playing needs, and lay out the memory.
    * @param {GraphName[]} names
    * @param {(graph: GraphName) => void} report called before each
    */
@@ -121,7 +60,7 @@ export class Session {
       report(name);
       await this.graphs.prepare(name);
     }
-    // Only an open graph has the device that memory is made on.
+    // The device that memory is made on is there once a graph is open.
     const gpu = this.graphs.device === 'webgpu' ? /** @type {GPUDevice} */ (await this.ort.env.webgpu.device) : null;
     for (const [name, spec] of Object.entries(this.spec.memories)) {
       const slots = gpu ? deviceSlots(this.ort, gpu, spec) : hostSlots(this.ort, spec);
@@ -132,79 +71,83 @@ export class Session {
   /**
    * @param {GraphName} graph
    * @param {Tensors} inputs
-   * @param {MemoryName[]} reads rings that the graph reads
-   * @param {MemoryName[]} writes rings that take this frame in
-   * @returns {Promise<Tensors>} what is on the host
+   * @param {MemoryName[]} [reads] rings that the graph reads
+   * @param {MemoryName[]} [writes] rings that take this frame in
+   * @returns {Promise<Tensors>} entries have been disposed of
    */
   async #run(graph, inputs, reads = [], writes = []) {
     for (const name of reads) Object.assign(inputs, this.rings.get(name)?.inputs);
     const began = performance.now();
     const outputs = await this.graphs.run(graph, inputs);
     const ran = performance.now();
-    for (const name of writes) {
-      const ring = this.rings.get(name);
-      ring?.push(outputs[ring.entryName]);
-    }
-    for (const [name, tensor] of Object.entries(outputs)) {
-      if (name.endsWith('entry')) tensor.dispose();
-    }
+    for (const name of writes) this.#push(name, outputs);
+    for (const [name, tensor] of Object.entries(outputs)) if (name.endsWith('entry')) tensor.dispose();
     this.stages.step += ran - began;
     this.stages.copy += performance.now() - ran;
     return outputs;
   }
 
-  /** @param {Int32Array | number[]} values @param {number[]} shape */
-  #int32(values, shape) {
-    return new this.ort.Tensor('int32', values instanceof Int32Array ? values : Int32Array.from(values), shape);
+  /** @param {MemoryName} name @param {Tensors} outputs */
+  #push(name, outputs) {
+    const ring = this.rings.get(name);
+    if (!ring) return;
+    if (this.absolute && ring.full) this.#moved.add(name);
+    else ring.push(outputs[ring.entryName]);
   }
 
-  /** @param {Int32Array} tokens @param {number} most */
-  #checkTokens(tokens, most) {
-    if (tokens.length !== this.tokens || tokens.some((token) => token < 0 || token > most)) {
-      throw new EngineError('argument', `tokens must be ${this.tokens} numbers from 0 to ${most}`);
-    }
-    return this.#int32(tokens, [this.tokens]);
+  /** Bring the rings that play reads to the window of the next frame. */
+  async #move() {
+    if (!this.#moved.has('dynamics')) return;
+    const began = performance.now();
+    this.#restart('dynamics', 'decoder');
+    for (const [tokens, action] of this.#history) await this.#observe(tokens, action);
+    this.stages = { step: 0, observe: performance.now() - began, copy: 0 };
   }
 
-  /** @param {number} action @param {number} most */
-  #checkAction(action, most) {
-    if (!Number.isInteger(action) || action < 0 || action > most) {
-      throw new EngineError('argument', `action ${action} is out of range: this world's actions are 0 to ${this.spec.actions - 1}`);
+  /** @param {MemoryName[]} names */
+  #restart(...names) {
+    for (const name of names) {
+      this.rings.get(name)?.reset();
+      this.#moved.delete(name);
     }
-    return this.#int32([action], [1]);
+  }
+
+  /** @param {Int32Array} tokens @param {number} action */
+  #remember(tokens, action) {
+    this.#history.push([tokens.slice(), action]);
+    if (this.#history.length > this.kept) this.#history.shift();
   }
 
   /** Forget the history. */
   reset() {
-    for (const ring of this.rings.values()) ring.reset();
-    this.past = [];
+    this.#restart('dynamics', 'encoder', 'decoder');
+    this.#history = [];
+    this.#seen = [];
   }
 
   /**
    * Tokens of a real frame.
-   * @param {Uint8Array | Uint8ClampedArray} picture RGB or RGBA
+   * @param {Picture} picture RGB or RGBA
    * @returns {Promise<Int32Array>}
    */
   async encode(picture) {
-    const frame = new this.ort.Tensor('uint8', this.#rgb(picture), [this.spec.height, this.spec.width, 3]);
-    const { tokens } = await this.#run('encode', { frame }, ['encoder'], ['encoder']);
-    return /** @type {Int32Array} */ (tokens.data);
+    const frame = this.#rgb(picture);
+    if (this.#moved.has('encoder')) {
+      this.#restart('encoder');
+      for (const seen of this.#seen) await this.#encode(seen);
+    }
+    if (this.rings.has('encoder')) {
+      this.#seen.push(frame);
+      if (this.#seen.length > this.kept) this.#seen.shift();
+    }
+    return this.#encode(frame);
   }
 
-  /** @param {Uint8Array | Uint8ClampedArray} picture */
-  #rgb(picture) {
-    if (picture.length === this.frameSize) return new Uint8Array(picture.buffer, picture.byteOffset, picture.length);
-    if (picture.length !== (this.frameSize / 3) * 4) {
-      const { width, height } = this.spec;
-      throw new EngineError('argument', `a picture must be ${width} x ${height} pixels of RGB or RGBA, these are ${picture.length} bytes`);
-    }
-    const rgb = new Uint8Array(this.frameSize);
-    for (let from = 0, to = 0; from < picture.length; from += 4) {
-      rgb[to++] = picture[from];
-      rgb[to++] = picture[from + 1];
-      rgb[to++] = picture[from + 2];
-    }
-    return rgb;
+  /** @param {Uint8Array} picture @returns {Promise<Int32Array>} */
+  async #encode(picture) {
+    const frame = new this.ort.Tensor('uint8', picture, [this.spec.height, this.spec.width, 3]);
+    const { tokens } = await this.#run('encode', { frame }, ['encoder'], ['encoder']);
+    return /** @type {Int32Array} */ (tokens.data);
   }
 
   /**
@@ -213,39 +156,20 @@ export class Session {
    * @param {number} action
    */
   async observe(tokens, action) {
-    const inputs = { tokens: this.#checkTokens(tokens, this.codebook - 1), action: this.#checkAction(action, this.spec.actions) };
-    await this.#makeRoom();
-    await this.#observe(inputs);
+    this.#checkTokens(tokens, this.spec.codebook - 1);
+    this.#checkAction(action, this.spec.actions);
     this.#remember(tokens, action);
+    if (this.absolute && this.rings.get('dynamics')?.full) this.#moved.add('dynamics');
+    else await this.#observe(tokens, action);
   }
 
-  /** @param {{tokens: Tensor, action: Tensor}} inputs */
-  async #observe({ tokens, action }) {
-    await this.#run('observe', { tokens, action }, ['dynamics'], ['dynamics']);
+  /** @param {Int32Array} values @param {number} action */
+  async #observe(values, action) {
+    const first = this.absolute && this.rings.get('dynamics')?.filled[0] === 0;
+    const tokens = this.#int32(values, [this.tokens]);
+    const led = this.#int32([first ? this.spec.actions : action], [1]);
+    await this.#run('observe', { tokens, action: led }, ['dynamics'], ['dynamics']);
     if (this.rings.has('decoder')) await this.#run('decode', { tokens }, ['decoder'], ['decoder']);
-  }
-
-  /** @param {Int32Array} tokens @param {number} action */
-  #remember(tokens, action) {
-    if (this.spec.window !== 'absolute') return;
-    this.past.push([tokens.slice(), action]);
-  }
-
-  /**
-   * Positions of an absolute window count from its first frame: when it is full, drop the oldest frame and look
-   * at the others again from the start.
-   */
-  async #makeRoom() {
-    const dynamics = this.rings.get('dynamics');
-    if (this.spec.window !== 'absolute' || !dynamics?.full) return;
-    const began = performance.now();
-    this.past.shift();
-    dynamics.reset();
-    for (const [tokens, action] of this.past) {
-      const inputs = { tokens: this.#int32(tokens, [this.tokens]), action: this.#int32([action], [1]) };
-      await this.#run('observe', inputs, ['dynamics'], ['dynamics']);
-    }
-    this.stages = { step: 0, observe: performance.now() - began, copy: 0 };
   }
 
   /**
@@ -255,12 +179,13 @@ export class Session {
    * @returns {Promise<{tokens: Int32Array, frame: Uint8Array}>}
    */
   async play(action, noise) {
+    this.#checkAction(action, this.spec.actions - 1);
     if (noise.length !== this.noiseSize) {
       throw new EngineError('argument', `noise must be ${this.noiseSize} row numbers, these are ${noise.length}`);
     }
-    const inputs = { action: this.#checkAction(action, this.spec.actions - 1), noise: this.#int32(noise, this.noiseShape) };
     this.stages = { step: 0, observe: 0, copy: 0 };
-    await this.#makeRoom();
+    await this.#move();
+    const inputs = { action: this.#int32([action], [1]), noise: this.#int32(noise, [this.spec.steps, this.tokens]) };
     const outputs = await this.#run('play', inputs, ['dynamics', 'decoder'], ['dynamics', 'decoder']);
     const tokens = /** @type {Int32Array} */ (outputs.tokens.data);
     this.#remember(tokens, action);
@@ -273,7 +198,9 @@ export class Session {
    * @returns {Promise<Uint8Array>}
    */
   async decode(tokens) {
-    const { frame } = await this.#run('decode', { tokens: this.#checkTokens(tokens, this.codebook - 1) }, ['decoder']);
+    this.#checkTokens(tokens, this.spec.codebook - 1);
+    await this.#move();
+    const { frame } = await this.#run('decode', { tokens: this.#int32(tokens, [this.tokens]) }, ['decoder']);
     return /** @type {Uint8Array} */ (frame.data);
   }
 
@@ -284,8 +211,10 @@ export class Session {
    * @returns {Promise<Float32Array>}
    */
   async logits(tokens, action) {
-    const inputs = { tokens: this.#checkTokens(tokens, this.codebook), action: this.#checkAction(action, this.spec.actions) };
-    await this.#makeRoom();
+    this.#checkTokens(tokens, this.spec.codebook);
+    this.#checkAction(action, this.spec.actions);
+    await this.#move();
+    const inputs = { tokens: this.#int32(tokens, [this.tokens]), action: this.#int32([action], [1]) };
     const { logits } = await this.#run('logits', inputs, ['dynamics']);
     return /** @type {Float32Array} */ (logits.data);
   }
@@ -296,11 +225,43 @@ export class Session {
    * @returns {Promise<{action: number, distances: Float32Array}>}
    */
   async inferAction(clip) {
-    const size = this.spec.action_frames * this.frameSize;
-    if (clip.length !== size) {
-      throw new EngineError('argument', `${this.spec.action_frames} frames of RGB are ${size} bytes, these are ${clip.length}`);
+    const { action_frames: count, height, width } = this.spec;
+    if (clip.length !== count * this.frameSize) {
+      throw new EngineError('argument', `${count} frames of RGB are ${count * this.frameSize} bytes, these are ${clip.length}`);
     }
-    const { action, distances } = await this.#run('infer_action', { frames: new this.ort.Tensor('uint8', clip, this.clipShape) });
+    const frames = new this.ort.Tensor('uint8', clip, [count, height, width, 3]);
+    const { action, distances } = await this.#run('infer_action', { frames });
     return { action: Number(action.data[0]), distances: /** @type {Float32Array} */ (distances.data) };
+  }
+
+  /** @param {Int32Array | number[]} values @param {number[]} shape */
+  #int32(values, shape) {
+    return new this.ort.Tensor('int32', Int32Array.from(values), shape);
+  }
+
+  /** @param {Int32Array} tokens @param {number} most */
+  #checkTokens(tokens, most) {
+    if (tokens.length !== this.tokens || tokens.some((token) => token < 0 || token > most)) {
+      throw new EngineError('argument', `tokens must be ${this.tokens} numbers from 0 to ${most}`);
+    }
+  }
+
+  /** @param {number} action @param {number} most */
+  #checkAction(action, most) {
+    if (!Number.isInteger(action) || action < 0 || action > most) {
+      const words = `this world's actions are 0 to ${this.spec.actions - 1}`;
+      throw new EngineError('argument', `action ${action} is out of range: ${words}`);
+    }
+  }
+
+  /** @param {Picture} picture @returns {Uint8Array} RGB, of its own */
+  #rgb(picture) {
+    if (picture.length === this.frameSize) return Uint8Array.from(picture);
+    if (picture.length !== (this.frameSize / 3) * 4) {
+      const { width, height } = this.spec;
+      const words = `a picture must be ${width} x ${height} pixels of RGB or RGBA`;
+      throw new EngineError('argument', `${words}, these are ${picture.length} bytes`);
+    }
+    return Uint8Array.from({ length: this.frameSize }, (_, at) => picture[Math.floor(at / 3) * 4 + (at % 3)]);
   }
 }
