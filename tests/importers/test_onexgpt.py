@@ -94,7 +94,7 @@ def test_a_lightning_file_with_its_sizes_said(tmp_path):
     state = {f"model.{key}": value for key, value in model().state_dict().items()}
     torch.save({"state_dict": state, "epoch": 3, "global_step": torch.tensor(9)}, file)
     assert onexgpt.looks_like(file)
-    with pytest.raises(UserError, match="--set num_heads=.*--set use_mup="):
+    with pytest.raises(UserError, match=r"--set num_heads=.*--set use_mup="):
         onexgpt.convert(file, {})
     config, parts = onexgpt.convert(file, {"num_heads": "2", "use_mup": "false"})
     assert config.architecture == Architecture.model_validate(SIZES)
@@ -180,7 +180,7 @@ def test_flags_are_checked_by_name(checkpoint):
 def test_sharded_and_bf16_files(checkpoint):
     tensors = load_file(checkpoint / "model.safetensors")
     (checkpoint / "model.safetensors").unlink()
-    places = {}
+    places: dict[str, str] = {}
     for number, keys in enumerate((list(tensors)[::2], list(tensors)[1::2])):
         name = f"model-{number}.safetensors"
         save_file({key: tensors[key].bfloat16() for key in keys}, checkpoint / name)

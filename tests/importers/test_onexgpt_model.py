@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pocketgenie.genie.noise import ROW, halton_order, rows_for
 from pocketgenie.genie.spec import MemorySpec, WorldSpec
-from pocketgenie.genie.transformer import past_from_memory
+from pocketgenie.genie.transformer import Past, past_from_memory
 from pocketgenie.importers.onexgpt_model import Architecture, Dynamics
 from pocketgenie.importers.onexgpt_sampler import MaskGit, masked_counts
 from pocketgenie.runtimes.ring import Ring
@@ -58,8 +58,10 @@ def memory_of(one, history: Tensor) -> Ring:
     return ring
 
 
-def past(ring: Ring):
-    return past_from_memory(ring.memory, torch.from_numpy(ring.ages), torch.from_numpy(ring.filled))
+def past(ring: Ring) -> Past:
+    memory = ring.memory
+    assert isinstance(memory, Tensor)
+    return past_from_memory(memory, torch.from_numpy(ring.ages), torch.from_numpy(ring.filled))
 
 
 @pytest.mark.parametrize("name", ["tf", "tf2", "short"])
