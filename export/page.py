@@ -118,7 +118,7 @@ def to_html(page: Page) -> str:
         f"<h1>{_inline(page.title)}</h1><p class=lead>{_inline(page.lead)}</p></header>",
     ]
     for section in page.sections:
-        blocks = "".join(_html(block) for block in section.blocks)
+        blocks = "".join(block_html(block) for block in section.blocks)
         if section.folded:
             body.append(
                 f"<section><details><summary><h2>{escape(section.title)}</h2></summary>{blocks}</details></section>"
@@ -134,7 +134,8 @@ def to_html(page: Page) -> str:
     )
 
 
-def _html(block: Block) -> str:
+def block_html(block: Block) -> str:
+    """One block for a page that has the style of export/style.py."""
     match block:
         case Text(text):
             return f"<p>{_inline(text)}</p>"

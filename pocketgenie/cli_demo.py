@@ -1,0 +1,86 @@
+"""`pocketgenie demo`: the Streamlit app, on localhost unless told otherwise."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pocketgenie.errors import UserError
+from pocketgenie.screen import console, errors
+
+
+def demo(
+    bundles: Annotated[
+        list[Path] | None, typer.Argument(help="Bundles to list first, beside those in --dist.")
+    ] = None,
+    dist: Annotated[Path, typer.Option(help="Folder with bundles; exports from the page go there.")] = Path(
+        "dist"
+    ),
+    checkpoints: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folders that hold checkpoint folders.", show_default="assets, runs"),
+    ] = None,
+    prompt_model: Annotated[
+        Path | None, typer.Option(help="A text-to-image model in diffusers' format, to start from words.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    address: Annotated[
+        str, typer.Option(help="Where to listen. Anything but localhost lets others in; see --let-others-in.")
+    ] = "127.0.0.1",
+    let_others_in: Annotated[
+        bool,
+        typer.Option(
+            "--let-others-in", help="Confirm an --address that others can reach: they may export too."
+        ),
+    ] = False,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+) -> None:
+    """Open the page where worlds are played, compared, judged and exported."""
+    if find_spec("streamlit") is None:
+        raise UserError("streamlit is not installed; this needs an extra: pip install 'pocketgenie[demo]'")
+    from pocketgenie.export.bundle import load_bundle
+    from pocketgenie.web_demo.guards import is_local
+    from pocketgenie.web_demo.settings import VARIABLE, Settings
+
+    if not is_local(address):
+        if not let_others_in:
+            raise UserError(
+                f"{address} can be reached by others, who may then play and export here; "
+                "add --let-others-in if you mean it, or leave --address out"
+            )
+        errors.print(
+            f"[bold yellow]warning:[/] whoever reaches {address}:{port} can play, upload and export here, "
+            "without a password or encryption",
+            highlight=False,
+            soft_wrap=True,
+        )
+    for bundle in bundles or ():
+        load_bundle(bundle, only=())
+    settings = Settings(
+        bundles=tuple(bundles or ()),
+        dist=dist,
+        **({"checkpoints": tuple(checkpoints)} if checkpoints else {}),
+        prompt_model=prompt_model,
+        address=address,
+        port=port,
+    )
+    os.environ[VARIABLE] = settings.model_dump_json()
+    name = f"[{address}]" if ":" in address else "localhost" if is_local(address) else address
+    console.print(f"http://{name}:{port}  (Ctrl-C ends it)", highlight=False)
+    _serve(address, port, browser)
+
+
+def _serve(address: str, port: int, browser: bool) -> None:
+    """`streamlit run`, in this process."""
+    from streamlit.web import cli
+
+    import pocketgenie.web_demo
+
+    app = Path(pocketgenie.web_demo.__file__).resolve().with_name("app.py")
+    headless = str(not browser).lower()
+    options = ("--server.address", address, "--server.port", str(port), "--server.headless", headless)
+    cli.main(["run", str(app), *options], prog_name="streamlit")
