@@ -15,6 +15,8 @@ from pocketgenie.screen import console, errors
 
 TRAIN_EXTRA = {"accelerate", "av", "tensorboard"}
 """What is in the extra `train` and not in `export`."""
+WEB_EXTRA = {"playwright", "starlette", "uvicorn"}
+"""What is in the extra `web` and not in `export`."""
 
 app = typer.Typer(
     name="pocketgenie",
@@ -25,6 +27,7 @@ app = typer.Typer(
 )
 for command in (
     *(cli_bundles.export, cli_bundles.check, cli_bench.bench, cli_bundles.play, cli_bundles.doctor),
+    cli_bundles.serve,
     *(cli_worlds.clips, cli_worlds.train, cli_distill.distill, cli_worlds.evaluate),
 ):
     app.command()(command)
@@ -62,7 +65,8 @@ def main() -> None:
 def _in_words(error: BaseException) -> str:
     """What is wrong, on one line."""
     if isinstance(error, ModuleNotFoundError):
-        extra = "train" if error.name in TRAIN_EXTRA else "export"
+        extras = {"train": TRAIN_EXTRA, "web": WEB_EXTRA}
+        extra = next((extra for extra, names in extras.items() if error.name in names), "export")
         return f"{error.name} is not installed; this needs an extra: pip install 'pocketgenie[{extra}]'"
     if isinstance(error, OSError):  # a full disk, a folder that may not be written
         return f"{error.strerror or error}: {error.filename or 'while writing'}"

@@ -250,6 +250,19 @@ def play(
             typer.echo(f"{out}: {play_gif(player, starts[0].frame, actions, out, scale)}")
 
 
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="A bundle written by `export --target web`, or its site.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8080,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; beyond localhost browsers give threads over https only.")
+    ] = "127.0.0.1",
+) -> None:
+    """Serve the browser player on this machine, isolated, so that it plays with threads. Ctrl-C ends it."""
+    from pocketgenie.runtimes.serve import serve as run
+
+    run(bundle, host, port, lambda address: console.print(f"{address}  (Ctrl-C ends it)", highlight=False))
+
+
 def doctor(json_out: Json = None) -> None:
     """Say which runtimes work here and what mends the others. Installs nothing."""
     from pocketgenie.runtimes.doctor import diagnose, render

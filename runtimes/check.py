@@ -18,6 +18,7 @@ from pocketgenie.runtimes.brought import held_out_clips, start_picture
 from pocketgenie.runtimes.lineup import Entrants, Options, choose, precision_of
 from pocketgenie.runtimes.parity import Exam
 from pocketgenie.runtimes.publish import Shown, show
+from pocketgenie.runtimes.remote import Shortened
 from pocketgenie.runtimes.results import (
     BenchDocument,
     CheckDocument,
@@ -71,7 +72,8 @@ def check(
             if name in contest.workers
         }
         speed = bench_document(bundle, entrants, contest, options)
-        on_show = [name for name in entrants.wanted if name in contest.workers]
+        there = [name for name in entrants.wanted if name in contest.workers]
+        on_show = [name for name in there if _patience(contest.workers[name]) is None]
         shown = show(contest, on_show[0], exam, report) if on_show else Shown()
         if bundle.manifest.teacher and on_show:
             player = contest.workers[on_show[0]]
@@ -148,6 +150,14 @@ def examine_runtime(worker: Worker, precision: str, exam: Exam, report: Report) 
     figures: dict[str, Any] = {}
     faults: list[str] = []
     not_run: list[str] = []
+    if short := _patience(worker):
+        exam = exam.shortened(short.frames)
+        rungs[1:] = [
+            ("pass", "L1 pass", exam.one_pass),
+            ("frame", "L2 frame", exam.one_frame),
+            ("rollout", "L3 rollout", exam.whole_rollout),
+        ]
+        not_run.append(f"L4 world: {short.why}; L1 to L3 are cut short, to {short.frames} frames")
     for key, rung, ask in rungs:
         report(f"{name}: {rung}")
         try:
@@ -163,6 +173,14 @@ def examine_runtime(worker: Worker, precision: str, exam: Exam, report: Report) 
     return ParityRow(
         name=name, precision=precision, status=status, reasons=(*faults, *not_run), parity=parity
     )
+
+
+def _patience(worker: Worker) -> Shortened | None:
+    try:
+        found: Shortened | None = worker.call("shortened")
+    except WorkerFailed:  # which the rungs will say
+        return None
+    return found
 
 
 def _not_run(row: SpeedRow) -> ParityRow:

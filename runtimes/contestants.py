@@ -17,6 +17,7 @@ from pocketgenie.genie.spec import WorldSpec
 from pocketgenie.runtimes import artefact, longplay, ties
 from pocketgenie.runtimes.machine import cores, peak_memory_mb
 from pocketgenie.runtimes.player import Player
+from pocketgenie.runtimes.remote import Remote, Shortened
 from pocketgenie.runtimes.results import ArtefactFigures
 from pocketgenie.runtimes.session import Session
 from pocketgenie.runtimes.table import RUNTIMES, load_session
@@ -72,12 +73,18 @@ class Contestant:
 
     def turn(self, frames: int, seconds: float) -> list[float]:
         """A turn of the contest -> ms of each frame. The play goes on where the last turn ended."""
+        if isinstance(self.session, Remote):
+            return self.session.turn(frames, seconds, WARM_UP)
         play_turn(self.player.step, self.spec.actions, WARM_UP, seconds)
         return play_turn(self.player.step, self.spec.actions, frames, seconds)
 
     def memory_mb(self) -> float:
-        """Peak resident memory so far."""
-        return peak_memory_mb()
+        """Peak resident memory so far, of the program that plays."""
+        return self.session.memory_mb() if isinstance(self.session, Remote) else peak_memory_mb()
+
+    def shortened(self) -> Shortened | None:
+        """How much of parity it is fast enough for; None for all."""
+        return self.session.shortened() if isinstance(self.session, Remote) else None
 
     def inspect(self) -> ArtefactFigures:
         """L0. The artefact of a runtime without graphs is the checkpoint, checked when loaded."""
@@ -154,6 +161,8 @@ class Contestant:
 
     def stages(self) -> dict[str, float]:
         """Where the time of a frame goes: milliseconds, medians."""
+        if isinstance(self.session, Remote):
+            return self.session.stages(STAGE_FRAMES)
         tokens = np.zeros(self.spec.tokens, np.int32)
         noise = play_turn(lambda _: draw_noise(self.spec, 0, 0), self.spec.actions, STAGE_FRAMES, 1)
         decode = play_turn(lambda _: self.session.decode(tokens), self.spec.actions, STAGE_FRAMES, 1)

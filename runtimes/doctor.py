@@ -62,7 +62,7 @@ class Trial:
                 import_module(name)
             except ModuleNotFoundError as error:
                 raise UserError(f"{error.name} is not installed") from None
-        self.found: str = import_module(row.module).probe()
+        self.found: str = getattr(import_module(row.module), row.probe)()
 
     def answer(self) -> str:
         """What works."""

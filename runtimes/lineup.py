@@ -63,7 +63,7 @@ def choose(bundle: Bundle, asked: Sequence[str]) -> Entrants:
         if name not in fit:
             raise UserError(f"a {target} bundle is not measured in {name!r}; choose of: {', '.join(fit)}")
     gpu = machine.gpu() is not None
-    here = [name for name in fit if gpu or RUNTIMES[name].device == "cpu" or name == own]
+    here = [name for name in fit if gpu or RUNTIMES[name].device != "cuda" or name == own]
     names = list(dict.fromkeys(asked)) or sorted(here, key=lambda name: name != own)
     tried = {name: examine(RUNTIMES[name]) for name in names}
     missing = {name: f"{found.detail}; {found.mend}" for name, found in tried.items() if not found.works}
@@ -71,7 +71,9 @@ def choose(bundle: Bundle, asked: Sequence[str]) -> Entrants:
         missing[own] = f"built, not run: {missing[own]}"
     run = [name for name in names if name not in missing]
     # By default a rival that cannot run here is listed, but spoils nothing: the bundle is not at fault.
-    of_graphs = [name for name in run if RUNTIMES[name].plays == "graphs"]
+    # Nor WebGPU's verdict, unless asked for: on a software adapter it is too slow for all of parity.
+    rows = [RUNTIMES[name] for name in run]
+    of_graphs = [row.name for row in rows if row.plays == "graphs" and row.device != "webgpu"]
     return Entrants(run=run, missing=missing, wanted=list(asked) or list(dict.fromkeys((own, *of_graphs))))
 
 

@@ -25,10 +25,15 @@ class Runtime:
     """Bundles it can play; a target's own runtime is the first row that begins with it and plays graphs."""
     plays: Literal["graphs", "checkpoint"] = "graphs"
     """The bundle's exported graphs, or the float32 checkpoint in its reference/."""
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["cpu", "cuda", "webgpu"] = "cpu"
     loader: str = "load"
     """Function of the module."""
+    probe: str = "probe"
+    """Function of the module that tries it on something tiny, for `doctor`."""
 
+
+BROWSER = ("playwright", "starlette", "uvicorn")
+BROWSER_MEND = "pip install 'pocketgenie[web]', and a Chrome or Chromium (Debian: apt-get install chromium)"
 
 RUNTIMES: dict[str, Runtime] = {
     row.name: row
@@ -39,7 +44,7 @@ RUNTIMES: dict[str, Runtime] = {
             description="PyTorch, eager, float32, streaming memory: what all else is measured against",
             needs=("torch", "safetensors"),
             mend="pip install 'pocketgenie[export]'",
-            targets=("onnx", "tensorrt"),
+            targets=("onnx", "tensorrt", "web"),
             plays="checkpoint",
         ),
         Runtime(
@@ -57,7 +62,36 @@ RUNTIMES: dict[str, Runtime] = {
             description="ONNX Runtime on the CPU",
             needs=("onnxruntime",),
             mend="pip install onnxruntime",
-            targets=("onnx", "tensorrt"),
+            targets=("onnx", "tensorrt", "web"),
+        ),
+        Runtime(
+            name="web-wasm",
+            module="pocketgenie.runtimes.web",
+            description="the site in headless Chromium: WebAssembly, with as many threads as the others get",
+            needs=BROWSER,
+            mend=BROWSER_MEND,
+            targets=("web",),
+            loader="load_wasm",
+        ),
+        Runtime(
+            name="web-wasm-1",
+            module="pocketgenie.runtimes.web",
+            description="the same with one thread, as on servers that do not isolate the page",
+            needs=BROWSER,
+            mend=BROWSER_MEND,
+            targets=("web",),
+            loader="load_one_thread",
+        ),
+        Runtime(
+            name="web-webgpu",
+            module="pocketgenie.runtimes.web",
+            description="the site in headless Chromium: WebGPU, by a software adapter where there is no card",
+            needs=BROWSER,
+            mend=BROWSER_MEND,
+            targets=("web",),
+            device="webgpu",
+            loader="load_webgpu",
+            probe="probe_webgpu",
         ),
         Runtime(
             name="tensorrt",
