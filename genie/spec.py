@@ -104,7 +104,10 @@ class WorldSpec(Frozen):
     """tokens: the world has no pictures; its frames draw each token as a square of one colour."""
     window: Literal["relative", "absolute"] = "relative"
     """absolute: positions count from the window's first frame (`filled` says a graph where it is), so the
-    memory holds until the window of W + 1 frames moves; a session then observes the last W again."""
+    memory holds until the window of W + 1 frames moves; a session then observes those again that stay."""
+    keeps: int = Field(ge=0, default=0)
+    """How many frames stay in an absolute window that is full when it moves, 1..W; 0 for W. A project that
+    slides its window by a frame keeps W; fewer are quicker: each that stays is observed again."""
     arrows: dict[Arrow, int] = {}
     """Which actions move the view left, right, up and down, as far as is known: a player's default keys."""
     memories: dict[MemoryName, MemorySpec]
@@ -125,6 +128,8 @@ class WorldSpec(Frozen):
             raise ValueError("a world needs a dynamics memory")
         if self.window == "absolute" and len({memory.slots for memory in self.memories.values()}) > 1:
             raise ValueError("in an absolute window all memories have the same number of slots")
+        if self.keeps > (0 if self.window == "relative" else self.memories["dynamics"].slots):
+            raise ValueError(f"an absolute window of {self.memories['dynamics'].slots} keeps at most as many")
         return self
 
     @property

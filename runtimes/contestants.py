@@ -194,13 +194,17 @@ class PaperWay:
         from pocketgenie.runtimes.reference import full_window
 
         torch.set_num_threads(cores())
-        self.window = full_window(load_bundle(folder))
-        self.window.start(picture)
-        slots = self.window.spec.memories["dynamics"].slots
-        self.window.tokens *= slots  # the start, repeated: the window is full from the first frame on
-        self.window.actions *= slots
-        self.window.step(0)
+        self.played = full_window(load_bundle(folder))
+        self.played.start(picture)
+        window = self.played.window
+        self.full = window.past * window.slots  # the start, repeated
+        self.step(0)
+
+    def step(self, action: int) -> Array:
+        """A frame after a full window, as all are in the long run."""
+        self.played.window.past = list(self.full)
+        return self.played.step(action)
 
     def turn(self, frames: int, seconds: float) -> list[float]:
         """ms of each frame"""
-        return play_turn(self.window.step, self.window.spec.actions, frames, seconds)
+        return play_turn(self.step, self.played.spec.actions, frames, seconds)

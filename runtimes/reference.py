@@ -17,7 +17,7 @@ from pocketgenie.genie.sampler import Sampler
 from pocketgenie.genie.spec import MemoryName, MemorySpec, WorldSpec
 from pocketgenie.importers.kinds import load_world
 from pocketgenie.runtimes.brought import kind_of
-from pocketgenie.runtimes.ring import Ring
+from pocketgenie.runtimes.ring import Ring, Window
 from pocketgenie.runtimes.session import Array, GraphSession
 from pocketgenie.runtimes.ties import OwnDraw
 
@@ -121,32 +121,35 @@ class FullWindow:
         self.sampler = sampler_of(world) if spec.order == "own" else Sampler(spec)
         graphs = world.graphs()
         self.encode, self.decode = graphs["encode"].module, graphs["decode"].module
-        self.tokens: list[Tensor] = []
-        self.actions: list[int] = []
+        self.window: Window[tuple[Tensor, int]] = Window(spec)
+        """Tokens of the past frames, and the action that led to each."""
+        self.drawn = 0
 
     @torch.inference_mode()
     def start(self, frame: Array) -> Array:
         """Take the first frame -> the tokenizer's view of it."""
-        tokens = self.encode(torch.from_numpy(frame), *_inputs(self._ring("encoder")))[0]
-        self.tokens, self.actions = [tokens.long()], [self.spec.no_action]
-        return self._picture(self.tokens)
+        tokens = self.encode(torch.from_numpy(frame), *_inputs(self._ring("encoder")))[0].long()
+        self.window, self.drawn = Window(self.spec), 0
+        self.window.add((tokens, self.spec.no_action))
+        return self._picture([tokens])
 
     @torch.inference_mode()
     def step(self, action: int) -> Array:
         """Draw the next frame, uint8 [H, W, 3]."""
-        window = self.spec.memories["dynamics"].slots
-        past, led_by = self.tokens[-window:], self.actions[-window:]
+        self.window.move()
+        past = [tokens for tokens, _ in self.window.past]
+        led_by = [led for _, led in self.window.past]
         if self.spec.window == "absolute":
-            led_by = [self.spec.no_action, *led_by[1:]]
+            led_by[0] = self.spec.no_action
         actions = torch.tensor([*led_by, action])
-        noise = torch.from_numpy(draw_noise(self.spec, self.seed, len(self.tokens)))
+        self.drawn += 1
+        noise = torch.from_numpy(draw_noise(self.spec, self.seed, self.drawn))
 
         def hidden(masked: Tensor) -> Tensor:
             return self.world.full_logits(torch.stack([*past, masked]), actions)
 
         tokens = self.sampler(hidden, lambda logits: logits, noise)
-        self.tokens.append(tokens)
-        self.actions.append(action)
+        self.window.add((tokens, action))
         return self._picture([*past, tokens])
 
     def _picture(self, window: Sequence[Tensor]) -> Array:

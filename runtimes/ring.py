@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from pocketgenie.genie.spec import MemorySpec
+from pocketgenie.genie.spec import MemorySpec, WorldSpec
+
+Item = TypeVar("Item")
 
 
 class SlotArray(Protocol):
@@ -15,6 +17,28 @@ class SlotArray(Protocol):
     def __setitem__(self, slot: int, entry: Any, /) -> None:
         """Write one frame's entry into its slot: one contiguous copy."""
         ...
+
+
+class Window(Generic[Item]):
+    """What an absolute window shows before the next frame: at most W past frames, oldest first."""
+
+    def __init__(self, spec: WorldSpec) -> None:
+        self.slots = spec.memories["dynamics"].slots
+        self.keeps = spec.keeps or self.slots
+        self.past: list[Item] = []
+
+    def move(self) -> bool:
+        """Make room for one more frame -> whether the window had to move for it."""
+        moves = len(self.past) > self.slots
+        if moves:
+            self.past = self.past[-self.keeps :]
+        return moves
+
+    def add(self, item: Item) -> bool:
+        """Take the next frame -> whether the window had to move for it."""
+        moved = self.move()
+        self.past.append(item)
+        return moved
 
 
 class Ring:

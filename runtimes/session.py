@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from pocketgenie.errors import UserError
 from pocketgenie.genie.spec import MemoryName, MemorySpec, WorldSpec
-from pocketgenie.runtimes.ring import Ring, SlotArray
+from pocketgenie.runtimes.ring import Ring, SlotArray, Window
 
 Array = NDArray[Any]
 
@@ -75,9 +74,8 @@ class GraphSession:
     """A Session over any backend that runs the contract's graphs.
 
     In an absolute window (WorldSpec.window) no slot is ever written over. The frame that finds the ring full
-    is the window's last: it leaves no entry, and before the next frame the ring is emptied and the last W
-    frames are observed again, the oldest of them as one that no action led to. What is not asked for is not
-    observed.
+    is the window's last: it leaves no entry; before the next frame the ring is emptied and the frames that
+    stay are observed again, the oldest as one that no action led to. What nobody asks for is not observed.
     """
 
     def __init__(self, spec: WorldSpec, backend: Backend) -> None:
@@ -86,13 +84,16 @@ class GraphSession:
         self.rings: dict[MemoryName, Ring] = {
             name: Ring(memory, backend.memory(memory)) for name, memory in spec.memories.items()
         }
-        kept = spec.memories["dynamics"].slots if spec.window == "absolute" else 0
-        self._history: deque[tuple[Array, int]] = deque(maxlen=kept)
-        """The last W frames' tokens and the action that led to each, in an absolute window."""
-        self._seen: deque[Array] = deque(maxlen=kept if "encoder" in spec.memories else 0)
-        """The last W pictures that were encoded."""
-        self._moved: set[MemoryName] = set()
-        """Rings that hold an older window than the next frame's."""
+        self._absolute = spec.window == "absolute"
+        self._forget()
+
+    def _forget(self) -> None:
+        self._frames: Window[tuple[Array, int]] = Window(self.spec)
+        """Tokens of the past frames and the action that led to each; in an absolute window."""
+        self._pictures: Window[Array] = Window(self.spec)
+        """Those that were encoded."""
+        self._stale = False
+        """Whether the rings that play reads hold an older window than `_frames`."""
 
     def _run(self, graph: str, inputs: dict[str, Any], *memories: MemoryName) -> dict[str, Any]:
         for name in memories:
@@ -102,38 +103,33 @@ class GraphSession:
 
     def _push(self, outputs: dict[str, Any], *memories: MemoryName) -> None:
         for name in memories:
-            if name not in self.rings:
-                continue
-            ring = self.rings[name]
-            if self.spec.window == "absolute" and ring.full:
-                self._moved.add(name)
-            else:
-                ring.push(outputs[f"{ring.spec.prefix}entry"])
-
-    def _move(self) -> None:
-        """Bring the rings that play reads to the window of the next frame."""
-        if "dynamics" in self._moved:
-            self._restart("dynamics", "decoder")
-            for tokens, action in self._history:
-                self._observe(tokens, action)
+            if name in self.rings:
+                ring = self.rings[name]
+                if not (self._absolute and ring.full):
+                    ring.push(outputs[f"{ring.spec.prefix}entry"])
 
     def _restart(self, *memories: MemoryName) -> None:
         for name in memories:
             if name in self.rings:
                 self.rings[name].reset()
-            self._moved.discard(name)
+
+    def _make_room(self) -> None:
+        """Bring the rings that play reads to the window of the next frame."""
+        if self._absolute and (self._frames.move() or self._stale):
+            self._restart("dynamics", "decoder")
+            for tokens, action in self._frames.past:
+                self._observe(tokens, action)
+            self._stale = False
 
     def reset(self) -> None:
         self._restart("dynamics", "encoder", "decoder")
-        self._history.clear()
-        self._seen.clear()
+        self._forget()
 
     def encode(self, frame: Array) -> Array:
-        if "encoder" in self._moved:
+        if self._absolute and "encoder" in self.rings and self._pictures.add(frame):
             self._restart("encoder")
-            for picture in self._seen:
+            for picture in self._pictures.past[:-1]:
                 self._encode(picture)
-        self._seen.append(frame)
         tokens: Array = self._encode(frame)["tokens"].copy()
         return tokens
 
@@ -143,14 +139,16 @@ class GraphSession:
         return outputs
 
     def observe(self, tokens: Array, action: int) -> None:
-        self._history.append((tokens, action))
-        if self.spec.window == "absolute" and self.rings["dynamics"].full:
-            self._moved.add("dynamics")  # it is the window's last frame, or beyond it
-        else:
+        if self._absolute:
+            self._stale |= self._frames.add((tokens, action))
+        if not self._stale:
             self._observe(tokens, action)
 
     def _observe(self, tokens: Array, action: int) -> None:
-        if self.spec.window == "absolute" and not self.rings["dynamics"].filled[0]:
+        ring = self.rings["dynamics"]
+        if self._absolute and ring.full:
+            return
+        if self._absolute and not ring.filled[0]:
             action = self.spec.no_action
         inputs = {"tokens": tokens.astype(np.int32), "action": np.array([action], np.int32)}
         self._push(self._run("observe", inputs, "dynamics"), "dynamics")
@@ -158,21 +156,22 @@ class GraphSession:
             self._push(self._run("decode", {"tokens": inputs["tokens"]}, "decoder"), "decoder")
 
     def play(self, action: int, noise: Array) -> tuple[Array, Array]:
-        self._move()
+        self._make_room()
         inputs = {"action": np.array([action], np.int32), "noise": noise}
         outputs = self._run("play", inputs, "dynamics", "decoder")
         self._push(outputs, "dynamics", "decoder")
         tokens: Array = outputs["tokens"].copy()
-        self._history.append((tokens, action))
+        if self._absolute:
+            self._frames.add((tokens, action))
         return tokens, outputs["frame"].copy()
 
     def decode(self, tokens: Array) -> Array:
-        self._move()
+        self._make_room()
         frame: Array = self._run("decode", {"tokens": tokens.astype(np.int32)}, "decoder")["frame"].copy()
         return frame
 
     def logits(self, tokens: Array, action: int) -> Array:
-        self._move()
+        self._make_room()
         inputs = {"tokens": tokens.astype(np.int32), "action": np.array([action], np.int32)}
         logits: Array = self._run("logits", inputs, "dynamics")["logits"].copy()
         return logits

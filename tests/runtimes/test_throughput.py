@@ -62,14 +62,14 @@ def test_the_paper_way_recomputes_a_full_window_25_times(tiny_bundle, monkeypatc
 
     bundle = load_bundle(tiny_bundle)
     played = PaperWay(tiny_bundle, start_picture(bundle, None))
-    passes, real = [], played.window.world.full_logits
+    passes, real = [], played.played.world.full_logits
 
     def counted(tokens, actions):
         passes.append(len(tokens))
         return real(tokens, actions)
 
-    monkeypatch.setattr(played.window.world, "full_logits", counted)
-    played.window.step(0)
+    monkeypatch.setattr(played.played.world, "full_logits", counted)
+    played.step(0)
     spec = bundle.manifest.spec
     assert passes == [spec.memories["dynamics"].slots + 1] * min(25, spec.tokens)
 

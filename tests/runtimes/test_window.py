@@ -134,10 +134,22 @@ class Toy:
         return self.head(self.dynamics(self.embed(tokens_TS, actions_T))[-1])
 
 
-@pytest.fixture
-def toy():
+@pytest.fixture(params=[0, 1, 2], ids=["slides", "keeps 1", "keeps 2"])
+def toy(request):
     with torch.no_grad():
-        yield Toy()
+        world = Toy()
+        world.spec = world.spec.model_copy(update={"keeps": request.param})
+        yield world
+
+
+def windows(world, count):
+    """Of each frame, the number of the first that it sees: those that stay when W + 1 are full begin anew."""
+    first, firsts = 0, []
+    for number in range(count):
+        if number - first > W:
+            first = number - (world.spec.keeps or W)
+        firsts.append(first)
+    return firsts
 
 
 def frames(count):
@@ -151,14 +163,17 @@ def test_play_is_that_of_full_windows(toy):
     session, plain = world_session(toy), FullWindow(toy, toy.spec)
     (picture,) = frames(1)
     shown, tokens = plain.start(picture), session.encode(picture)
+    firsts = windows(toy, 3 * (W + 1) + 2)
     np.testing.assert_array_equal(session.decode(tokens), shown)
     session.observe(tokens, toy.spec.no_action)
     drawn = []
     for number in range(1, 3 * (W + 1) + 1):
         action = number % A
+        plain.window.move()
+        assert len(plain.window.past) == number - firsts[number]
         shown, noise = plain.step(action), draw_noise(toy.spec, 0, number)
         tokens, frame = session.play(action, noise)
-        np.testing.assert_array_equal(tokens, plain.tokens[-1], err_msg=f"frame {number}")
+        np.testing.assert_array_equal(tokens, plain.window.past[-1][0], err_msg=f"frame {number}")
         np.testing.assert_array_equal(frame, shown, err_msg=f"frame {number}")
         drawn.append(tokens)
     assert len({tuple(tokens) for tokens in drawn}) > W + 1, "a world that stands still proves nothing"
@@ -169,12 +184,13 @@ def test_logits_after_any_history_are_those_of_a_full_pass(toy):
 
     session, rng = world_session(toy), np.random.default_rng(2)
     tokens, actions = rng.integers(0, V, (3 * W, S)), [A, *rng.integers(0, A, 3 * W - 1)]
+    firsts = windows(toy, 3 * W)
     for length in range(1, 3 * W):
         session.reset()
         for number in range(length):
             session.observe(tokens[number], int(actions[number]))
-        past = tokens[:length][-W:]
-        led_by = [A, *actions[:length][-W:][1:], 1]
+        past = tokens[firsts[length] : length]
+        led_by = [A, *actions[firsts[length] + 1 : length], 1]
         masked = np.full((1, S), V)
         full = toy.full_logits(torch.tensor(np.concatenate([past, masked])), torch.tensor(led_by))
         for _ in range(2):  # asking changes nothing
@@ -184,9 +200,9 @@ def test_logits_after_any_history_are_those_of_a_full_pass(toy):
 def test_pictures_are_read_as_the_last_of_their_window(toy):
     from pocketgenie.runtimes.reference import world_session
 
-    session, clip = world_session(toy), frames(3 * W)
+    session, clip, firsts = world_session(toy), frames(3 * W), windows(toy, 3 * W)
     for number, frame in enumerate(clip):
-        window = torch.tensor(clip[max(0, number - W) : number + 1]).float().view(-1, S, 3) / 255
+        window = torch.tensor(clip[firsts[number] : number + 1]).float().view(-1, S, 3) / 255
         wanted = toy.head(toy.encoder(window @ toy.pixels)[-1]).argmax(-1)
         np.testing.assert_array_equal(session.encode(frame), wanted, err_msg=f"frame {number}")
 
@@ -197,7 +213,7 @@ def test_what_a_ring_holds_is_never_written_over(toy):
 
     session = world_session(toy)
     sliding = world_session(toy)
-    sliding.spec = toy.spec.model_copy(update={"window": "relative"})
+    sliding._absolute = False
     differ = False
     for number in range(2 * W):
         noise = draw_noise(toy.spec, 0, number)
