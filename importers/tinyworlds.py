@@ -1,13 +1,14 @@
-"""Checkpoints of TinyWorlds (github.com/AlmondGod/tinyworlds): three models, in either form they were written.
+"""Checkpoints of TinyWorlds (github.com/AlmondGod/tinyworlds) become worlds: three models, in either form.
 
-A model is a directory (`model_state_dict.pt` and `state.pt`) or, until November 2025, one `.pth` file. They lie in
-one folder, or under STAGE/checkpoints in a run's results tree; the latest step is taken.
+A model is a directory (`model_state_dict.pt` and `state.pt`) or, until November 2025, one `.pth` file. They
+lie in one folder, or under STAGE/checkpoints in a run's results tree; the latest step is taken.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pocketgenie.errors import UserError
+from pocketgenie.genie.checkpoint import Part, load_part
 from pocketgenie.genie.config import first_error
 from pocketgenie.importers.tinyworlds_config import (
     ActionSizes,
@@ -31,8 +33,10 @@ from pocketgenie.importers.tinyworlds_world import TinyWorldsWorld
 NAME: Final = "tinyworlds"
 Config = TinyWorldsConfig
 Parts = dict[str, dict[str, Tensor]]
+PARTS: Final[tuple[Part, ...]] = ("tokenizer", "lam", "dynamics")
 STAGES: Final = {"tokenizer": "video_tokenizer", "lam": "latent_actions", "dynamics": "dynamics"}
 """File stem here -> the project's name of the model, and the flag that names another place for it."""
+SHOWN: Final = 4
 SIZES: Final[dict[str, type[TransformerSizes]]] = {
     "tokenizer": TokenizerSizes,
     "lam": ActionSizes,
@@ -77,10 +81,15 @@ def _step(place: Path, stage: str) -> int:
 
 
 def convert(path: Path, flags: Mapping[str, str]) -> tuple[TinyWorldsConfig, Parts]:
-    """The three models' sizes and tensors. `flags`: STAGE=PATH for a model that lies elsewhere, STAGE.KEY=VALUE for
-    what its training configuration lacks, context, steps, temperature, fps, name. Raises UserError."""
-    left, parts, sizes = dict(flags), {}, {}
-    known: dict[str, Any] = {}
+    """The three models' sizes and tensors. Raises UserError.
+
+    `flags`: STAGE=PATH for a model that lies elsewhere; STAGE.KEY=VALUE for what its training configuration
+    lacks; context, steps, temperature, fps, name for the play.
+    """
+    left, known = dict(flags), dict[str, Any]()
+    parts: Parts = {}
+    sizes: dict[str, TransformerSizes] = {}
+    places: dict[str, Path] = {}
     for part, stage in STAGES.items():
         place = Path(left.pop(stage)) if stage in left else find(path, part)
         if place is None:
@@ -89,31 +98,54 @@ def convert(path: Path, flags: Mapping[str, str]) -> tuple[TinyWorldsConfig, Par
         known |= trained
         given = {key: left.pop(f"{stage}.{key}") for key in _fields(part) if f"{stage}.{key}" in left}
         sizes[part] = _sizes(part, place, trained | given, parts[part])
+        places[part] = place
     played = {key: left.pop(key, value) for key, value in PLAYED.items()}
     if "context" in left or "context_length" in known:
         played["context"] = left.pop("context", known.get("context_length", 0) - 1)
     else:
         raise UserError(f"{path} does not say how many past frames it sees; give them: --set context=3")
     name = left.pop("name", path.resolve().name)
+    keys = ", ".join((*STAGES.values(), "STAGE.KEY", "context", *PLAYED, "name"))
     if left:
-        keys = ", ".join((*STAGES.values(), "STAGE.KEY", "context", *PLAYED, "name"))
         raise UserError(f"tinyworlds has no {', '.join(sorted(left))}; --set takes {keys}")
     try:
-        return TinyWorldsConfig.model_validate({"name": name, **sizes, **played}), parts
+        config = TinyWorldsConfig.model_validate({"name": name, **sizes, **played})
     except ValidationError as error:
-        raise UserError(f"{path}: {first_error(error)}") from None
-
-
-def build(config: TinyWorldsConfig, parts: Parts) -> TinyWorlds:
-    """The model with its weights, in eval mode, gradients off."""
-    model = TinyWorlds(config)
+        raise UserError(f"{path}: {first_error(error)}; mend it by --set {keys}") from None
+    with torch.device("meta"):
+        model = TinyWorlds(config)
     for part, tensors in parts.items():
-        model.get_submodule(part).load_state_dict(tensors)
-    return model.eval().requires_grad_(False)
+        _fits(places[part], STAGES[part], tensors, model.get_submodule(part).state_dict())
+    return config, parts
+
+
+def load(folder: Path, config: TinyWorldsConfig) -> TinyWorldsWorld:
+    """The world of a checkpoint folder. Raises UserError."""
+    model = TinyWorlds(config)
+    for part in PARTS:
+        load_part(folder, part, model.get_submodule(part))
+    return TinyWorldsWorld(model.eval().requires_grad_(False))
+
+
+def describe(config: TinyWorldsConfig) -> dict[str, str]:
+    """What was found, and what play means for it."""
+    tokenizer, dynamics = config.tokenizer, config.dynamics
+    experts = f", {dynamics.top_k_experts} of {dynamics.num_experts} experts" if dynamics.use_moe else ""
+    drawn = f"drawn at temperature {config.temperature:g}" if config.temperature else "the likeliest tokens"
+    return {
+        "tokenizer": f"{tokenizer.num_blocks} + {tokenizer.num_blocks} blocks of {tokenizer.embed_dim}, "
+        f"{tokenizer.side}x{tokenizer.side} tokens a frame, {tokenizer.codebook} codes",
+        "actions": f"{config.lam.n_actions}, of unknown meaning",
+        "dynamics": f"{dynamics.num_blocks} blocks of {dynamics.embed_dim}{experts}",
+        "sampling": f"at most {config.steps} steps, the most confident places first, {drawn}",
+        "window": f"{config.context} past frames; places count from the first, so a window that moves is "
+        "observed again",
+        "play": "tokens are carried from frame to frame; the project's loop reads its own pictures instead",
+    }
 
 
 def read_model(place: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """One checkpoint -> its tensors, and its training configuration (empty where there is none). Raises UserError."""
+    """One checkpoint -> its tensors, its training configuration (or nothing). Raises UserError."""
     if place.suffix == ".pth":
         saved = _load(place)
         tensors, trained = saved.get("model"), saved.get("config")
@@ -156,6 +188,26 @@ def _sizes(
         return kind.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{place}: {first_error(error)}; mend it: --set {stage}.KEY=VALUE") from None
+
+
+def _fits(place: Path, stage: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Every tensor that the model has, in its shape, and no other. Raises UserError with their names."""
+    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    wrong = [key for key in sorted(wanted.keys() & found.keys()) if found[key].shape != wanted[key].shape]
+    faults = [f"{key} is missing{_near(key, extra)}" for key in missing]
+    faults += [f"{key} is none of the model's{_near(key, missing)}" for key in extra]
+    faults += [f"{key} is {[*found[key].shape]}, not {[*wanted[key].shape]}" for key in wrong]
+    if faults:
+        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise UserError(
+            f"{place} does not fit its configuration: {'; '.join(faults[:SHOWN])}{more}; "
+            f"give what it was trained with: --set {stage}.KEY=VALUE"
+        )
+
+
+def _near(name: str, others: list[str]) -> str:
+    near = get_close_matches(name, others, 1, 0.8)
+    return f" (nearest: {near[0]})" if near else ""
 
 
 def _fields(part: str) -> list[str]:

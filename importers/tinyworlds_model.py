@@ -1,8 +1,8 @@
 """The three models of TinyWorlds, float32: video tokenizer, latent actions, dynamics.
 
-(github.com/AlmondGod/tinyworlds.) Frames in are floats in [-1, 1], [T, H, W, 3]; time counts from the window's
-first frame, so a suffix of a window gives other tokens than the window does. Each method takes the memory of the
-frames before, or none for a whole window. Module names are those of the project's state dicts.
+(github.com/AlmondGod/tinyworlds.) Frames are floats in [-1, 1], [T, H, W, 3]. Time counts from the window's
+first frame, so a suffix of a window gives other tokens than the window does. Each method takes the memory of
+the frames before, or none for a whole window. Module names are those of the project's state dicts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Pointwise(nn.Module):
 
 
 class Quantizer(nn.Module):
-    """Finite scalar quantization (arXiv 2309.15505): n levels in each dimension, the first one counts least."""
+    """Finite scalar quantization (arXiv 2309.15505): n levels in each dimension, the first counts least."""
 
     def __init__(self, dim: int, bins: int) -> None:
         super().__init__()
@@ -108,15 +108,15 @@ class TokenDecoder(nn.Module):
         self.patch, self.side = sizes.patch_size, sizes.side
         self.latent_embed = nn.Linear(sizes.latent_dim, sizes.embed_dim)
         self.transformer = Transformer(sizes, window)
-        self.frame_head = nn.Module()
-        self.frame_head.to_pixels = Pointwise(sizes.embed_dim, 3 * self.patch**2)
+        pixels = {"to_pixels": Pointwise(sizes.embed_dim, 3 * self.patch**2)}
+        self.frame_head = nn.ModuleDict(pixels)
         self.register_buffer("place", place_table(sizes), persistent=False)
         self.place: Tensor
 
     def forward(self, embedded_TPE: Tensor, past: Past | None = None) -> tuple[Tensor, Tensor]:
         """Embedded latents -> frames [T, H, W, 3], not clamped, and entries"""
         x, entries = self.transformer(embedded_TPE + self.place, past)
-        return unpatchify(self.frame_head.to_pixels(x), self.patch, self.side), entries
+        return unpatchify(self.frame_head["to_pixels"](x), self.patch, self.side), entries
 
 
 class VideoTokenizer(nn.Module):
@@ -200,7 +200,7 @@ class Dynamics(nn.Module):
         self.action_vectors: Tensor
 
     def embed(self, tokens_TP: Tensor) -> Tensor:
-        """tokens in [0, V], V is the mask -> [T, P, E]; the mask stands in for a latent, before the embedding"""
+        """tokens in [0, V], V is the mask, which stands in for a latent -> [T, P, E]"""
         table: Tensor = self.latent_embed(torch.cat([self.codes, self.mask_token[0, 0]]))
         return table[tokens_TP] + self.place
 

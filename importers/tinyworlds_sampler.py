@@ -1,7 +1,7 @@
 """How TinyWorlds fills a frame: the most confident places first, how many by an exponential schedule.
 
-(github.com/AlmondGod/tinyworlds; after MaskGIT, arXiv 2202.04200.) Candidates are drawn at every masked place;
-confidence is the largest probability there, whichever token was drawn, without noise of its own.
+(github.com/AlmondGod/tinyworlds; after MaskGIT, arXiv 2202.04200.) Candidates are drawn at every masked
+place; confidence is the largest probability there, whichever token was drawn, without noise of its own.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class ConfidenceSampler(Sampler):
     def forward(self, hidden: Hidden, head: Callable[[Tensor], Tensor], noise_NS: Tensor) -> Tensor:
         def draw(step: int, logits_SV: Tensor) -> Tensor:
             if self.spec.temperature == 0:
-                return logits_SV.argmax(-1)
+                return highest(logits_SV)
             # the same draw as from softmax(logits / temperature): the table is that times Gumbel noise
-            return (logits_SV + self.noise(noise_NS[step], self.spec.codebook)).argmax(-1)
+            return highest(logits_SV + self.noise(noise_NS[step], self.spec.codebook))
 
         return self.fill(lambda tokens: head(hidden(tokens)).float(), draw)
 
     def fill(self, logits: Callable[[Tensor], Tensor], draw: Callable[[int, Tensor], Tensor]) -> Tensor:
-        """-> tokens int64 [S]. `logits`: tokens [S], V where masked -> [S, V]; `draw`: the step's number and the
-        logits -> a candidate for every place."""
+        """-> tokens int64 [S]. `logits`: tokens [S], V where masked -> [S, V]. `draw`: the step's number and
+        the logits -> a candidate for every place."""
         masked_id = self.spec.codebook
         tokens = torch.full((self.places,), masked_id, dtype=torch.int64)
         for step, count in enumerate(self.counts):
@@ -66,7 +66,19 @@ class ConfidenceSampler(Sampler):
         return tokens
 
     def confidence(self, logits_SV: Tensor, open_S: Tensor) -> Tensor:
-        """Grows with each place's largest probability; lowest where nothing is open."""
-        below = logits_SV - logits_SV.amax(-1, keepdim=True)
-        spread = (below / (self.spec.temperature or 1.0)).exp().sum(-1)  # 1 / the largest probability
-        return torch.where(open_S, -spread, -2.0 * self.spec.codebook)
+        """Each place's largest probability; less than any where nothing is open."""
+        tempered = logits_SV / self.spec.temperature if self.spec.temperature else logits_SV
+        return torch.where(open_S, tempered.softmax(-1).amax(-1), -1.0)
+
+
+def highest(scores_SV: Tensor) -> Tensor:
+    """argmax over V, ties to the lowest index, in two strides: the maximum over a row is some ten times as
+    quick as argmax in a runtime, and leaves it a row of groups and one group."""
+    places, codes = scores_SV.shape
+    group = next(size for size in range(math.isqrt(codes), 0, -1) if codes % size == 0)
+    if group == 1:
+        return scores_SV.argmax(-1)
+    groups = scores_SV.view(places, -1, group)
+    best = groups.amax(-1).argmax(-1)
+    within = groups.gather(1, best[:, None, None].expand(-1, 1, group))[:, 0]
+    return best * group + within.argmax(-1)

@@ -1,8 +1,8 @@
 """The plain values of a TinyWorlds `state.pt`, read without executing anything.
 
-The file is a pickle that names classes of the project, so neither `weights_only` nor plain unpickling reads it
-elsewhere. Here its opcodes are read as data: dicts, lists, strings and numbers come out; whatever a class would
-make is one inert `Foreign`.
+The file is a pickle that names classes of the project, so neither `weights_only` nor plain unpickling reads
+it elsewhere. Here its opcodes are read as data: dicts, lists, strings and numbers come out; whatever a class
+would make is one inert `Foreign`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ class Foreign:
 
 FOREIGN: Final = Foreign()
 PLAIN: Final = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-GIVEN: Final = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES "
-    "SHORT_BINBYTES BINBYTES8 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8".split()
-)
+GIVEN: Final = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+}
 EMPTY: Final = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
 TUPLES: Final = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 CALLS: Final = {"REDUCE": 2, "NEWOBJ": 2, "NEWOBJ_EX": 3, "BUILD": 2, "STACK_GLOBAL": 2, "BINPERSID": 1}
@@ -57,7 +58,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def plain_values(data: bytes) -> Any:
-    """The value that a pickle stands for, classes left out. Raises ValueError, TypeError, IndexError, KeyError."""
+    """What a pickle stands for, classes left out. Raises ValueError, TypeError, IndexError, KeyError."""
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
@@ -82,11 +83,11 @@ def plain_values(data: bytes) -> Any:
         elif name in EMPTY:
             stack.append(EMPTY[name]())
         elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
-            memo[int(arg)] = stack[-1]
+            memo[int(str(arg))] = stack[-1]
         elif name == "MEMOIZE":
             memo[len(memo)] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET", "GET"):
-            stack.append(memo[int(arg)])
+            stack.append(memo[int(str(arg))])
         elif name in TUPLES:
             stack[-TUPLES[name] :] = [tuple(stack[-TUPLES[name] :])]
         elif name == "TUPLE":

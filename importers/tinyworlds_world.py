@@ -132,4 +132,5 @@ class TinyWorldsWorld:
         window = self.spec.memories["dynamics"].slots + 1
         none = actions_T.new_full((1,), self.spec.no_action)
         actions_T = torch.cat([none, actions_T[-window:][1:]])
-        return self.model.dynamics(tokens_TS[-window:], actions_T)[-1]
+        logits: Tensor = self.model.dynamics(tokens_TS[-window:], actions_T)[-1]
+        return logits

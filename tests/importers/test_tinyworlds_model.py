@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pocketgenie.importers.tinyworlds import build, convert
-from pocketgenie.importers.tinyworlds_model import to_float
+from pocketgenie.importers.tinyworlds import convert
+from pocketgenie.importers.tinyworlds_model import TinyWorlds, to_float
 from pocketgenie.importers.tinyworlds_transformer import Past
 
 pytestmark = pytest.mark.peers
@@ -18,12 +18,21 @@ TOLERANCE = 1e-4
 BOTH = pytest.mark.parametrize("b", [0, 1])
 
 
+def build(folder, **flags):
+    """The model straight from the project's files."""
+    config, parts = convert(folder, flags)
+    model = TinyWorlds(config)
+    for part, tensors in parts.items():
+        model.get_submodule(part).load_state_dict(tensors)
+    return model.eval().requires_grad_(False)
+
+
 @pytest.fixture(scope="module")
 def one(peer):
     folder = peer("tinyworlds")
     with np.load(folder / "golden.npz") as file:
         golden = {key: torch.from_numpy(file[key]) for key in file.files}
-    return SimpleNamespace(model=build(*convert(folder, {})), golden=golden, folder=folder)
+    return SimpleNamespace(model=build(folder), golden=golden, folder=folder)
 
 
 def close(found: Tensor, wanted: Tensor, what: str) -> None:
@@ -45,7 +54,7 @@ def as_past(entries: list[Tensor]) -> Past:
 
 
 def in_turn(run, count: int) -> Tensor:
-    """`run(t, past)` -> (outputs [1, ...], entries [1, ...]) frame by frame, each with the memory of those before."""
+    """`run(t, past)` -> (outputs [1, ...], entries [1, ...]), each frame with the memory of those before."""
     entries: list[Tensor] = []
     outputs = []
     for t in range(count):
@@ -81,9 +90,9 @@ def test_the_encoder_agrees_inside(one):
     patches = encoder.patch_embed(frames(one.golden["frames"][0]))
     close(patches, one.golden["tok_patch_embed"][0], "patches")
     block = encoder.transformer.blocks[0]
-    unseen = torch.triu(torch.full((4, 4), -1e4), 1)[..., None, None]
-    x, _ = block(patches + encoder.transformer.time[:4, None], None, unseen, None)
-    close(x, one.golden["tok_enc_block0"][0], "first block")
+    unseen = torch.triu(torch.full((4, 4), -1e4), 1)
+    x, _ = block((patches + encoder.transformer.time[:4, None]).flatten(0, 1), None, unseen, None)
+    close(x.view(patches.shape), one.golden["tok_enc_block0"][0], "first block")
 
 
 @BOTH
@@ -135,8 +144,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def mixture(one):
-    elsewhere = {"dynamics": str(one.folder / "moe" / "dynamics_step_2")}
-    return SimpleNamespace(model=build(*convert(one.folder, elsewhere)))
+    return SimpleNamespace(model=build(one.folder, dynamics=str(one.folder / "moe" / "dynamics_step_2")))
 
 
 @BOTH
@@ -167,7 +175,7 @@ def test_the_conditioned_block_agrees_inside(one):
     dynamics = one.model.dynamics
     tokens = tokens_of(one, one.golden["dyn_input_latents"][0], one.golden["dyn_mask_last"][0])
     modulation = dynamics.modulation(led_by(one, one.golden["dyn_actions_a"][0], 4))
-    x = dynamics.embed(tokens) + dynamics.transformer.time[:4, None]
-    unseen = torch.triu(torch.full((4, 4), -1e4), 1)[..., None, None]
+    x = (dynamics.embed(tokens) + dynamics.transformer.time[:4, None]).flatten(0, 1)
+    unseen = torch.triu(torch.full((4, 4), -1e4), 1)
     x, _ = dynamics.transformer.blocks[0](x, None, unseen, modulation[:, 0])
-    close(x, one.golden["dyn_block0_a"][0], "first block")
+    close(x.view(4, len(tokens[0]), -1), one.golden["dyn_block0_a"][0], "first block")

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from pocketgenie.genie.noise import draw_noise
-from pocketgenie.importers.tinyworlds import build, convert
-from pocketgenie.importers.tinyworlds_sampler import ConfidenceSampler, commit_counts
+from pocketgenie.importers.tinyworlds import convert
+from pocketgenie.importers.tinyworlds_model import TinyWorlds
+from pocketgenie.importers.tinyworlds_sampler import ConfidenceSampler, commit_counts, highest
 from pocketgenie.importers.tinyworlds_transformer import Past
 from pocketgenie.importers.tinyworlds_world import TinyWorldsWorld
 from pocketgenie.runtimes.reference import world_session
@@ -21,12 +22,21 @@ BOTH = pytest.mark.parametrize("b", [0, 1])
 PEERS = pytest.mark.peers
 
 
+def build(folder, **flags):
+    """The model straight from the project's files."""
+    config, parts = convert(folder, flags)
+    model = TinyWorlds(config)
+    for part, tensors in parts.items():
+        model.get_submodule(part).load_state_dict(tensors)
+    return model.eval().requires_grad_(False)
+
+
 @pytest.fixture(scope="module")
 def one(peer):
     folder = peer("tinyworlds")
     with np.load(folder / "golden.npz") as file:
         golden = {key: torch.from_numpy(file[key]) for key in file.files}
-    world = TinyWorldsWorld(build(*convert(folder, {"temperature": "0"})))
+    world = TinyWorldsWorld(build(folder, temperature="0"))
     return SimpleNamespace(world=world, golden=golden, folder=folder)
 
 
@@ -84,7 +94,7 @@ def test_the_sampler_draws_the_golden_frames(one, case, cached, b):
 @PEERS
 @BOTH
 def test_a_session_plays_the_golden_frame(one, b):
-    """Through the contract: the context observed frame by frame, then `play`, with pixels from the decoder's ring."""
+    """Through the contract: the context observed frame by frame, then `play`; pixels by the ring."""
     tokens, actions = (one.golden[f"gen_{what}"][b].int().numpy() for what in ("tokens", "actions"))
     spec = one.world.spec
     session = world_session(one.world)
@@ -98,9 +108,9 @@ def test_a_session_plays_the_golden_frame(one, b):
 
 @PEERS
 def test_each_turn_of_the_play_loop_draws_the_golden_tokens(one):
-    """The project's loop reads its own pictures again before each frame; given the tokens it read, play agrees."""
+    """The project's loop reads its own pictures before each frame; given the tokens it read, play agrees."""
     golden, window = one.golden, one.golden["roll_window"].item()
-    model = build(*convert(one.folder, {"temperature": "0", "context": str(window)}))
+    model = build(one.folder, temperature="0", context=str(window))
     world = TinyWorldsWorld(model)
     session = world_session(world)
     silence = draw_noise(world.spec, 0, 0)
@@ -125,3 +135,9 @@ def test_each_turn_of_the_play_loop_draws_the_golden_tokens(one):
 def test_the_schedule_fixes_every_place_once(places, steps):
     counts = commit_counts(places, steps)
     assert sum(counts) == places and min(counts) > 0 and len(counts) <= steps
+
+
+@pytest.mark.parametrize("codes", [64, 1024, 243, 7])
+def test_the_highest_is_the_first_of_its_equals(codes):
+    scores = torch.randint(0, 4, (50, codes)).float()
+    assert torch.equal(highest(scores), torch.from_numpy(scores.numpy().argmax(-1)))
