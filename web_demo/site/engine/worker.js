@@ -93,13 +93,14 @@ async function load(wish, report) {
  * @returns {Promise<import('./memory.js').Ort>}
  */
 async function openRuntime(vendor, device, threads, binary) {
-  let ort;
-  try {
-    ort = /** @type {import('./memory.js').Ort} */ (await import(`${vendor}ort.${device}.min.mjs`));
-  } catch {
-    const words = `vendor/ort/${device}/ort.${device}.min.mjs is missing on the server or cannot be read`;
-    throw new EngineError('missing-file', `${words}; copy the whole folder of the site, or export it again`);
-  }
+  const [ort] = await Promise.all([`ort.${device}.min`, GLUE[device]].map(async (name) => {
+    try {
+      return /** @type {import('./memory.js').Ort} */ (await import(`${vendor}${name}.mjs`));
+    } catch {
+      const words = `vendor/ort/${device}/${name}.mjs is missing on the server or cannot be read`;
+      throw new EngineError('missing-file', `${words}; copy the whole folder of the site, or export it again`);
+    }
+  }));
   ort.env.logLevel = 'error';
   ort.env.wasm.numThreads = threads;
   ort.env.wasm.proxy = false; // this is the worker
