@@ -35,6 +35,7 @@ from pocketgenie.importers.kinds import load_world
 from pocketgenie.quantize.int8 import Form
 from pocketgenie.quantize.recipe import precision_pass
 from pocketgenie.runtimes.brought import KIND
+from pocketgenie.runtimes.token_pictures import holds_tokens, token_clips
 from pocketgenie.training.data import load_clips
 
 CLIPS = "clips.npz"
@@ -52,7 +53,7 @@ class ExportOptions:
     """For the target tensorrt: names of export/cards.py."""
     flavor: Flavor = "rtx"
     clips: Path | None = None
-    """Held-out clips for `check`; the checkpoint's own clips.npz otherwise."""
+    """Held-out clips for `check` (of a world of tokens, also token ids); else the checkpoint's own."""
     form: Form | None = None
     """Of int8 and int4 (quantize/int8.py), by default what suits the target."""
     reference: bool = True
@@ -221,7 +222,10 @@ def _clips(source: Source, spec: WorldSpec, options: ExportOptions) -> NDArray[n
     """The held-out clips that were named, or the world's own where it has some."""
     if options.clips is None and not source.clips.exists():
         return None
-    return load_clips(options.clips or source.clips, (spec.height, spec.width))
+    path = options.clips or source.clips
+    if spec.frames == "tokens" and holds_tokens(path):
+        return token_clips(path, spec)
+    return load_clips(path, (spec.height, spec.width))
 
 
 def _for_calibration(held_out: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:

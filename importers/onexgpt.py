@@ -20,13 +20,13 @@ from pocketgenie.genie.checkpoint import load_part
 from pocketgenie.genie.config import first_error
 from pocketgenie.importers.onexgpt_files import check_keys, read_json, read_tensors, weights_of
 from pocketgenie.importers.onexgpt_model import Architecture, Dynamics
-from pocketgenie.importers.onexgpt_world import MOVES, PLAY, Config, OnexWorld
+from pocketgenie.importers.onexgpt_world import PLAY, Config, OnexWorld
 
 NAME: Final = "onexgpt"
 CONFIG: Final = "config.json"
 MARKS: Final = {"pos_embed_TSC", "token_embed.mask_token_embed", "out_x_proj.weight"}
 """Keys that no other project has."""
-PLAYED: Final = ("name", "steps", "order", "temperature", "fps", "cell")
+PLAYED: Final = ("name", "steps", "order", "temperature", "keeps", "fps", "cell")
 """What `--set` may say of the play; whatever else it says is of the architecture."""
 UNSEEN: Final = {"num_heads": "its number of attention heads", "use_mup": "whether it was trained with muP"}
 """What only config.json knows, where it is needed: no shape shows it."""
@@ -90,7 +90,8 @@ def describe(config: Config) -> dict[str, str]:
         f"{', muP' if sizes.use_mup else ''}{', q/k norm' if sizes.qk_norm else ''}",
         "tokens": f"{sizes.grid}x{sizes.grid} a frame, {sizes.image_vocab_size} codes as {digits}",
         "sampling": f"{config.steps} steps, {config.order} order, {values} values",
-        "window": f"{sizes.T} frames and no further in the project; here it moves on: {MOVES}",
+        "window": f"{sizes.T} frames, where the project ends; here play goes on: the last {config.spec().keeps} "
+        "stay and are observed anew, as positions count from the window's first frame",
         "play": PLAY,
     }
 

@@ -20,12 +20,6 @@ PLAY: Final = (
 )
 
 
-MOVES: Final = (
-    "once it is full it begins again with the last half of its frames, which are observed anew, as positions "
-    "count from its first frame"
-)
-
-
 class Config(Frozen):
     """The architecture, and how it is played."""
 
@@ -38,6 +32,8 @@ class Config(Frozen):
     temperature: float = Field(default=0.0, ge=0)
     """0: the likeliest values. Above 0: drawn from their distribution, whatever the number, as the project
     does."""
+    keeps: int = Field(default=0, ge=0)
+    """Frames that stay when the full window moves on, which it never does in the project; 0 for half."""
     fps: float = Field(default=2.0, gt=0, le=1000)
     """Of the video it was trained on; the released models saw 2 frames a second."""
     cell: int = Field(default=8, gt=0, le=256)
@@ -64,6 +60,7 @@ class Config(Frozen):
             action_frames=0,
             frames="tokens",
             window="absolute",
+            keeps=self.keeps or max(1, (sizes.T - 1) // 2),
             memories={"dynamics": MemorySpec(slots=sizes.T - 1, entry=entry)},
         )
 

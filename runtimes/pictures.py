@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, UnidentifiedIma
 
 from pocketgenie.errors import UserError
 from pocketgenie.genie.spec import WorldSpec
+from pocketgenie.runtimes import token_pictures
 
 Frame = NDArray[np.uint8]
 """Pixels uint8 [H, W, 3] in [0, 255], RGB."""
@@ -43,11 +44,15 @@ class Picture:
 def load_picture(path: Path, spec: WorldSpec) -> Picture:
     """Any image as a frame of the world: upright, opaque, cropped around its centre, scaled without aliasing.
 
+    A world of tokens alone also takes a file of token ids (runtimes/token_pictures.py).
     Raises `UserError` for what is missing, no picture, damaged, or larger than `MAX_MEGAPIXELS`.
     """
     if not path.is_file():
         why = "that is a folder" if path.is_dir() else "no such file"
         raise UserError(f"no picture at {path} ({why}); name a picture file")
+    if spec.frames == "tokens" and path.suffix in token_pictures.SUFFIXES:
+        tokens = token_pictures.read_tokens(path, spec).reshape(-1, spec.tokens)
+        return Picture(path.name, token_pictures.draw(tokens[0], spec), f"the first of {len(tokens)} frames")
     done: list[str] = []
     try:
         with warnings.catch_warnings():
@@ -64,7 +69,10 @@ def load_picture(path: Path, spec: WorldSpec) -> Picture:
     except Exception as error:  # a damaged file makes Pillow's readers raise nearly anything
         why = str(error).strip() or type(error).__name__
         raise UserError(f"{path} is damaged ({why}); save it again") from None
-    return Picture(path.name, _fit(upright, spec.width, spec.height, done), ", ".join(done))
+    frame = _fit(upright, spec.width, spec.height, done)
+    if spec.frames == "tokens" and not token_pictures.is_token_picture(frame, spec):
+        done.append("it is no token picture: the tokens that its colours stand for mean nothing")
+    return Picture(path.name, frame, ", ".join(done))
 
 
 def _refuse_bomb(path: Path, size: tuple[int, int]) -> None:
