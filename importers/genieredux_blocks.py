@@ -91,10 +91,9 @@ class Transformer(nn.Module):
         slots, floats = memory_WF.shape
         parts = memory_WF.split([one] * pegs + [floats - pegs * one], -1)
         heads = [part.view(slots, self.places, own.heads, own.head_dim) for part in parts[:-1]]
-        before = torch.tensor([2, 1], device=ages_W.device)
-        near = (ages_W == before[:, None]).to(memory_WF.dtype).argmax(-1)
-        recent = memory_WF.index_select(0, near)[:, pegs * one : pegs * (one + self.places * own.dim)]
-        there = (before <= counted_1).to(memory_WF.dtype)
+        near = newest_two(memory_WF, ages_W)
+        recent = near[:, pegs * one : pegs * (one + self.places * own.dim)]
+        there = (torch.tensor([2, 1], device=ages_W.device) <= counted_1).to(memory_WF.dtype)
         return Past(
             [part.permute(1, 2, 3, 0) for part in heads[0::2]],
             [part.permute(1, 2, 0, 3) for part in heads[1::2]],
@@ -112,3 +111,9 @@ class Transformer(nn.Module):
             attended += [keys.flatten(), values.flatten()]
             entered += [peg.flatten() for peg in pegs]
         return self.norm_out(x_SD), torch.cat(attended + entered)
+
+
+def newest_two(memory_WF: Tensor, ages_W: Tensor) -> Tensor:
+    """The entries of the two last frames [2, F], the older first."""
+    before = torch.tensor([2, 1], device=ages_W.device)
+    return memory_WF.index_select(0, (ages_W == before[:, None]).to(memory_WF.dtype).argmax(-1))

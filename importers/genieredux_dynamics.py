@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pocketgenie.genie.spec import Frozen
-from pocketgenie.importers.genieredux_blocks import Transformer
+from pocketgenie.importers.genieredux_blocks import Transformer, newest_two
 from pocketgenie.importers.genieredux_parts import PositionBias, Sizes
 
 DIGIT = 256
@@ -102,8 +102,8 @@ class Dynamics(nn.Module):
         """
         counted = filled - 1  # the oldest slot that holds a frame holds nothing of a pass
         past = self.transformer.past(memory_WF, ages, counted)
-        newest = memory_WF.index_select(0, (ages == 1).to(memory_WF.dtype).argmax().view(1))[0]
-        high, low = newest[-2 * self.places :].view(2, self.places).float().unbind()
+        digits = newest_two(memory_WF, ages)[1, -2 * self.places :].float()
+        high, low = digits[: self.places], digits[self.places :]
         tokens = (high * DIGIT + low).long().clamp(0, self.sizes.codes)  # before the first frame: anything
         x = self.embed(tokens, action_1.long()[0], counted.long().clamp(min=0)[0])
         hidden, left = self.transformer.step(x, self.continuous_pos_bias.table, past)

@@ -95,10 +95,10 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor, *ones: int) -> tuple[Tensor, Tensor, Tensor]:
         """[..., D] -> queries (scaled), keys, values [..., h, *ones, k]; `ones` are axes of length 1"""
-        shape = (self.heads, *ones, -1)
-        key_rows, value_rows = self.to_kv.weight.chunk(2)
+        shape, inner = (self.heads, *ones, -1), self.to_q.out_features
         q = self.to_q(self.norm(x)).unflatten(-1, shape)
-        k, v = (F.linear(x, rows).unflatten(-1, shape) for rows in (key_rows, value_rows))
+        rows = self.to_kv.weight  # sliced, not chunked: the exporter folds no node of two outputs
+        k, v = (F.linear(x, half).unflatten(-1, shape) for half in (rows[:inner], rows[inner:]))
         return F.normalize(q, dim=-1) * (self.q_scale * SCALE), F.normalize(k, dim=-1) * self.k_scale, v
 
 

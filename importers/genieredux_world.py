@@ -91,7 +91,7 @@ class InferAction(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.lam.hidden(self.lam.embed(frames.float().unsqueeze(0)))  # TensorRT: no uint8 inside
         distances = 2 - 2 * self.lam.vq.likeness(self.lam.action(hidden[0, -1]))
-        return distances.argmin().view(1).int(), distances
+        return distances[None].argmin(-1).int(), distances
 
 
 class GenieReduxWorld:
