@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -112,6 +113,10 @@ def _on_tokens(
     """The dynamics learn on what the source's tokenizer and action model say of the clips."""
     config = student.config
     with accelerator.main_process_first():  # the others read what it wrote
+        made = sorted(source.glob("training/*/labels.npz"))
+        if made and not (work / "labels.npz").exists():  # used only if they are of these clips
+            work.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made[0], work / "labels.npz")
         tokens, actions = label_clips(own, frames, work / "labels.npz")
     both = np.concatenate([tokens, actions[..., None]], -1)
     length = min(config.dynamics.window + 2, frames.shape[1])

@@ -69,15 +69,21 @@ def train(part: Part, config: GenieConfig, clips: Path, folder: Path, options: T
         fit(accelerator, DynamicsLoss(genie.dynamics), dynamics_batch, options, work, save, part)
 
 
+DECODING = ("decoder", "latent_in", "patch_out")
+"""Parameters of tokenizer and action model that no token and no action depends on begin like this."""
+
+
 @torch.no_grad()
 def label_clips(genie: Genie, frames: Frames, cache: Path) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Tokens [N, T, S] and the latent action that leads to each frame [N, T] (no action for the first).
 
-    Kept in `cache` under a hash of the clips and the two frozen parts.
+    Kept in `cache` under a hash of the clips and of the encoders, so that a student with another decoder
+    finds the labels of its teacher.
     """
     digest = hashlib.sha256(frames[:: max(1, len(frames) // 64)].tobytes() + str(frames.shape).encode())
-    for tensor in (*genie.tokenizer.state_dict().values(), *genie.lam.state_dict().values()):
-        digest.update(tensor.numpy().tobytes())
+    for name, tensor in (*genie.tokenizer.state_dict().items(), *genie.lam.state_dict().items()):
+        if not name.startswith(DECODING):
+            digest.update(tensor.numpy().tobytes())
     key = digest.hexdigest()
     with suppress(Exception), np.load(cache, allow_pickle=False) as file:  # absent or damaged: labelled again
         if str(file["key"]) == key:

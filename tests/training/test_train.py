@@ -256,6 +256,11 @@ def test_labels_are_kept_and_know_what_they_were_made_from(clips, trained, tmp_p
     assert cache.stat().st_mtime_ns == written, "it was read"
     cache.write_bytes(cache.read_bytes()[:-40])
     assert np.array_equal(label_clips(genie, frames, cache)[0], tokens)
+    written = cache.stat().st_mtime_ns
+    genie.tokenizer.patch_out.bias.add_(1)
+    genie.lam.decoder_position.add_(1)
+    assert np.array_equal(label_clips(genie, frames, cache)[0], tokens)
+    assert cache.stat().st_mtime_ns == written, "another decoder, the same labels"
     genie.tokenizer.latent_out.bias.add_(1)
     assert not np.array_equal(label_clips(genie, frames, cache)[0], tokens), "another tokenizer, other labels"
     assert not list(tmp_path.glob("*.part*"))
