@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pocketgenie import __version__, cli_bench, cli_bundles, cli_distill, cli_worlds
+from pocketgenie import __version__, cli_bench, cli_bundles, cli_distill, cli_import, cli_worlds
 from pocketgenie.errors import UserError
 from pocketgenie.screen import console, errors
 
@@ -31,6 +31,7 @@ for command in (
     *(cli_worlds.clips, cli_worlds.train, cli_distill.distill, cli_worlds.evaluate),
 ):
     app.command()(command)
+app.command("import")(cli_import.import_)
 
 
 def _version(shown: bool) -> None:
