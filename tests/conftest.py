@@ -100,6 +100,22 @@ def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
+def web_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same world as a site, float32; tests that change it copy it first."""
+    from pocketgenie.errors import UserError
+    from pocketgenie.export.ortweb import fetch_package
+    from pocketgenie.export.world import ExportOptions, export_checkpoint
+
+    try:
+        fetch_package()
+    except UserError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("bundle") / "tiny-web"
+    export_checkpoint(tiny_checkpoint, folder, ExportOptions(target="web"), lambda what: None)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def taught_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny world whose lineage names a teacher beside it, which has other weights."""
     from pocketgenie.genie.checkpoint import Lineage, checkpoint_hash, load_genie, save_config, save_part
