@@ -34,7 +34,8 @@ class World(Protocol):
     spec: WorldSpec
 
     def graphs(self) -> dict[str, GraphDef]:
-        """`encode`, `observe`, `step`, `decode`, `play`, `logits`; with an action model, `infer_action`."""
+        """`encode`, `observe`, `step`, `decode`, `play`, `logits`; with an action model `infer_action`; where
+        the spec says so, `prefill`."""
         ...
 
     def full_logits(self, tokens_TS: Tensor, actions_T: Tensor) -> Tensor:
@@ -88,6 +89,14 @@ def signatures(spec: WorldSpec) -> dict[str, tuple[tuple[TensorSpec, ...], tuple
     clip = tensor("frames", "uint8", (spec.action_frames, *spec.frame_shape), "consecutive frames")
     named = tensor("action", "int32", (1,), "the latent action of the last transition")
     distances = tensor("distances", "float32", (spec.actions,), "squared distance to each action's code")
+    history = tensor("tokens", "int32", (spec.kept, spec.tokens), "of the frames that stay, oldest first")
+    led_by = tensor("actions", "int32", (spec.kept,), "the action that led to each; the first follows none")
+    held = tuple(
+        memory.model_copy(update={"name": f"kept_{number}_{memory.name}"})
+        for number in range(spec.kept)
+        for memory in (*entry, *decoder_entry)
+    )
+    prefill = {"prefill": ((history, led_by), held)} if spec.prefill else {}
     named_action = {"infer_action": ((clip,), (named, distances))} if spec.action_frames else {}
     return {
         "encode": ((frame, *encoder_past), (tokens, *encoder_entry)),
@@ -97,4 +106,5 @@ def signatures(spec: WorldSpec) -> dict[str, tuple[tuple[TensorSpec, ...], tuple
         "play": ((action, noise, *past, *decoder_past), (tokens, frame, *entry, *decoder_entry)),
         "logits": ((masked, action, *past), (logits,)),
         **named_action,
+        **prefill,
     }

@@ -108,6 +108,8 @@ class WorldSpec(Frozen):
     keeps: int = Field(ge=0, default=0)
     """How many frames stay in an absolute window that is full when it moves, 1..W; 0 for W. A project that
     slides its window by a frame keeps W; fewer are quicker: each that stays is observed again."""
+    prefill: bool = False
+    """Whether the world has the graph `prefill`, which observes all frames that stay in one call."""
     arrows: dict[Arrow, int] = {}
     """Which actions move the view left, right, up and down, as far as is known: a player's default keys."""
     memories: dict[MemoryName, MemorySpec]
@@ -128,6 +130,8 @@ class WorldSpec(Frozen):
             raise ValueError("a world needs a dynamics memory")
         if self.window == "absolute" and len({memory.slots for memory in self.memories.values()}) > 1:
             raise ValueError("in an absolute window all memories have the same number of slots")
+        if self.prefill and self.window == "relative":
+            raise ValueError("a relative window is never observed again: it has no use for prefill")
         if self.keeps > (0 if self.window == "relative" else self.memories["dynamics"].slots):
             raise ValueError(f"an absolute window of {self.memories['dynamics'].slots} keeps at most as many")
         return self
@@ -136,6 +140,11 @@ class WorldSpec(Frozen):
     def tokens(self) -> int:
         """S, tokens per frame."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def kept(self) -> int:
+        """K, frames that stay when an absolute window moves."""
+        return self.keeps or self.memories["dynamics"].slots
 
     @property
     def digit_values(self) -> int:

@@ -43,7 +43,7 @@ SIZES: Final[dict[str, type[TransformerSizes]]] = {
     "dynamics": DynamicsSizes,
 }
 STEP: Final = re.compile(r"_step_(\d{1,12})(?:_[0-9_]+)?(?:\.pth)?", re.ASCII)
-PLAYED: Final = {"steps": "10", "temperature": "0.5", "fps": "10"}
+PLAYED: Final = {"steps": "10", "temperature": "0.5", "fps": "10", "keeps": "0"}
 """What the project's inference script is set to; and frames per second, which a checkpoint does not know."""
 
 

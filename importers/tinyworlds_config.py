@@ -103,6 +103,8 @@ class TinyWorldsConfig(Frozen):
     steps: int = Field(gt=0)
     temperature: float = Field(ge=0)
     fps: float = Field(gt=0)
+    keeps: int = Field(ge=0, default=0)
+    """Frames that stay when the window moves; 0 for all W, as in the project (WorldSpec.keeps)."""
 
     @model_validator(mode="after")
     def _agree(self) -> TinyWorldsConfig:
@@ -142,5 +144,7 @@ class TinyWorldsConfig(Frozen):
             temperature=self.temperature,
             fps=self.fps,
             window="absolute",
+            keeps=self.keeps,
+            prefill=True,
             memories=memories,
         )

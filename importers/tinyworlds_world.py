@@ -92,6 +92,21 @@ class Play(nn.Module):
         return tokens, frame, entry, decoder_entry
 
 
+class Prefill(nn.Module):
+    """A whole window again from its first frame, as `observe` and `decode` would take it frame by frame."""
+
+    def __init__(self, dynamics: Dynamics, tokenizer: VideoTokenizer) -> None:
+        super().__init__()
+        self.dynamics, self.tokenizer = dynamics, tokenizer
+
+    def forward(self, tokens: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+        none = torch.full_like(actions[:1], len(self.dynamics.action_vectors))
+        modulation = self.dynamics.modulation(torch.cat([none, actions[1:]]).long())
+        _, entries = self.dynamics.transformer(self.dynamics.embed(tokens.long()), None, modulation)
+        _, decoder_entries = self.tokenizer.decode(tokens.long())
+        return tuple(entry for pair in zip(entries, decoder_entries, strict=True) for entry in pair)
+
+
 class InferAction(nn.Module):
     def __init__(self, world: TinyWorlds) -> None:
         super().__init__()
@@ -124,6 +139,7 @@ class TinyWorldsWorld:
             "play": Play(step, decode),
             "logits": Logits(dynamics),
             "infer_action": InferAction(self.model),
+            "prefill": Prefill(dynamics, tokenizer),
         }
         shapes = signatures(self.spec)
         return {name: GraphDef(module.eval(), *shapes[name]) for name, module in modules.items()}

@@ -119,7 +119,7 @@ class _BoundGraph:
         self.engine = backend.open_engine(graph)
         check_tensors(graph, entry.inputs, entry.outputs, self.engine.tensors)
         rings = {f"{spec.prefix}memory" for spec in backend.bundle.manifest.spec.memories.values()}
-        entries = {f"{spec.prefix}entry" for spec in backend.bundle.manifest.spec.memories.values()}
+        entries = {spec.name for spec in entry.outputs if spec.name.endswith("entry")}
         self.taken = {tensor.name for tensor in self.engine.tensors}
         self.rings: dict[str, DeviceMemory] = {}
         self.up, self.up_address, self.inputs = self._block(

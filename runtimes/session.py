@@ -117,9 +117,21 @@ class GraphSession:
         """Bring the rings that play reads to the window of the next frame."""
         if self._absolute and (self._frames.move() or self._stale):
             self._restart("dynamics", "decoder")
-            for tokens, action in self._frames.past:
-                self._observe(tokens, action)
+            if self.spec.prefill and len(self._frames.past) == self.spec.kept:
+                self._prefill()
+            else:
+                for tokens, action in self._frames.past:
+                    self._observe(tokens, action)
             self._stale = False
+
+    def _prefill(self) -> None:
+        """Observe all frames that stay at once."""
+        tokens, actions = (np.array(part, np.int32) for part in zip(*self._frames.past, strict=True))
+        outputs = self.backend.run("prefill", {"tokens": tokens, "actions": actions})
+        for number in range(self.spec.kept):
+            for name in self.rings.keys() - {"encoder"}:
+                ring = self.rings[name]
+                ring.push(outputs[f"kept_{number}_{ring.spec.prefix}entry"])
 
     def reset(self) -> None:
         self._restart("dynamics", "encoder", "decoder")

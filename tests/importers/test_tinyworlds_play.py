@@ -131,6 +131,30 @@ def test_each_turn_of_the_play_loop_draws_the_golden_tokens(one):
         assert (decoded - wanted_frame).abs().max() < TOLERANCE
 
 
+@PEERS
+def test_a_window_that_moves_is_the_one_that_is_drawn_anew(one):
+    """Long after the window first moved, each frame is what a session draws from its last W frames alone; and
+    observing them one by one gives the same."""
+    spec, silence = one.world.spec, draw_noise(one.world.spec, 0, 0)
+    moving, other = world_session(one.world), world_session(one.world)
+    other.spec = spec.model_copy(update={"prefill": False})
+    played = [(one.golden["gen_tokens"][0, 0].int().numpy(), spec.no_action)]
+    for session in (moving, other):
+        session.observe(*played[0])
+    for action in [0, 1, 3, 3, 2, 0, 1]:
+        tokens, picture = moving.play(action, silence)
+        assert all(
+            np.array_equal(*pair) for pair in zip(other.play(action, silence), (tokens, picture), strict=True)
+        )
+        anew = world_session(one.world)
+        for number, (past, led_by) in enumerate(played[-spec.kept :]):
+            anew.observe(past, led_by if number else spec.no_action)
+        assert all(
+            np.array_equal(*pair) for pair in zip(anew.play(action, silence), (tokens, picture), strict=True)
+        )
+        played.append((tokens, action))
+
+
 @pytest.mark.parametrize(("places", "steps"), [(256, 10), (64, 1), (64, 64), (5, 5), (16, 3)])
 def test_the_schedule_fixes_every_place_once(places, steps):
     counts = commit_counts(places, steps)
