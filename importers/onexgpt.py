@@ -18,12 +18,14 @@ from torch import Tensor
 from pocketgenie.errors import UserError
 from pocketgenie.genie.checkpoint import load_part
 from pocketgenie.genie.config import first_error
-from pocketgenie.importers.onexgpt_files import check_keys, read_json, read_tensors, weights_of
 from pocketgenie.importers.onexgpt_model import Architecture, Dynamics
 from pocketgenie.importers.onexgpt_world import PLAY, Config, OnexWorld
+from pocketgenie.importers.reading import INDEX, PICKLES, check_keys, read_json, read_tensors
 
 NAME: Final = "onexgpt"
 CONFIG: Final = "config.json"
+WEIGHTS: Final = "model.safetensors"
+LIGHTNING: Final = "state_dict"
 MARKS: Final = {"pos_embed_TSC", "token_embed.mask_token_embed", "out_x_proj.weight"}
 """Keys that no other project has."""
 PLAYED: Final = ("name", "steps", "order", "temperature", "keeps", "fps", "cell")
@@ -35,15 +37,15 @@ UNSEEN: Final = {"num_heads": "its number of attention heads", "use_mup": "wheth
 def looks_like(path: Path) -> bool:
     """Whether a folder or file has this project's keys. Raises nothing."""
     try:
-        return read_tensors(weights_of(path)).keys() >= MARKS
-    except UserError:
+        return _has_marks(weights_of(path))
+    except (UserError, OSError):
         return False
 
 
 def convert(path: Path, flags: Mapping[str, str]) -> tuple[Config, dict[str, dict[str, Tensor]]]:
     """A checkpoint's configuration and its weights. Raises UserError."""
     weights = weights_of(path)
-    tensors = read_tensors(weights)
+    tensors = read_tensors(weights, LIGHTNING)
     if lacking := sorted(MARKS - tensors.keys()):
         raise UserError(f"{weights} lacks {', '.join(lacking)}; it is no checkpoint of 1xGPT's dynamics")
     told = read_json(weights.parent / CONFIG)
@@ -69,7 +71,7 @@ def convert(path: Path, flags: Mapping[str, str]) -> tuple[Config, dict[str, dic
         ) from None
     with torch.device("meta"):
         model = Dynamics(config.architecture)
-    check_keys(weights, tensors, model.state_dict())
+    check_keys(weights, tensors, model.state_dict(), f"{CONFIG} must be its own; --set KEY=VALUE mends it")
     return config, {"dynamics": tensors}
 
 
@@ -84,16 +86,35 @@ def describe(config: Config) -> dict[str, str]:
     """What was found, and what play means for it."""
     sizes = config.architecture
     digits = f"{sizes.num_factored_vocabs} digits of {sizes.values}"
-    values = "drawn" if config.temperature else "the likeliest"
+    values, kept = "drawn" if config.temperature else "the likeliest", config.spec().keeps
     return {
         "dynamics": f"{sizes.num_layers} layers of {sizes.d_model}, {sizes.num_heads} heads"
         f"{', muP' if sizes.use_mup else ''}{', q/k norm' if sizes.qk_norm else ''}",
         "tokens": f"{sizes.grid}x{sizes.grid} a frame, {sizes.image_vocab_size} codes as {digits}",
         "sampling": f"{config.steps} steps, {config.order} order, {values} values",
-        "window": f"{sizes.T} frames, where the project ends; here play goes on: the last {config.spec().keeps} "
-        "stay and are observed anew, as positions count from the window's first frame",
+        "window": f"{sizes.T} frames, at which the project ends; here play goes on: {kept} frames stay "
+        "and are observed anew, since positions count from the window's first frame",
         "play": PLAY,
     }
+
+
+def weights_of(path: Path) -> Path:
+    """The file, or the index of the files, that holds a checkpoint's weights. Raises UserError."""
+    if not path.is_dir():
+        return path
+    usual = [path / WEIGHTS, path / f"{WEIGHTS}{INDEX}"]
+    others = sorted(file for file in path.iterdir() if file.suffix in PICKLES)
+    for file in [*usual, *others]:
+        if file.is_file() and (file in usual or _has_marks(file)):
+            return file
+    raise UserError(f"{path} has no {WEIGHTS}; give the folder, or the file, that has the weights")
+
+
+def _has_marks(file: Path) -> bool:
+    try:
+        return read_tensors(file, LIGHTNING).keys() >= MARKS
+    except UserError:
+        return False
 
 
 def _architecture(keys: Mapping[str, Any]) -> dict[str, Any]:

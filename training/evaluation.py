@@ -54,8 +54,11 @@ def perplexity(ids: Array, size: int) -> float:
 
 
 def infer_actions(session: Playable, frames_THWC: Array) -> list[int]:
-    """The action that leads to each frame; none where the past is too short to tell."""
+    """The action that leads to each frame; none where the past is too short to tell. Of a world without an
+    action model action 0, wherever one has to be named."""
     length = session.spec.action_frames
+    if not length:
+        return [session.spec.no_action, *[0] * (len(frames_THWC) - 1)]
     named = [session.spec.no_action] * (length - 1)
     return named + [
         session.infer_action(frames_THWC[t - length : t])[0] for t in range(length, len(frames_THWC) + 1)
@@ -102,6 +105,8 @@ class Evaluation:
         ):
             self._error(name, picture, truth)
         self.tokens += tokens
+        if not spec.action_frames:
+            return
         self.actions += [action for action in led_by if action != spec.no_action]
         seen = infer_actions(session, np.stack([last, *free]))[-HORIZON:]
         told = zip(seen, at_random, strict=True)
@@ -111,9 +116,10 @@ class Evaluation:
         """See `evaluate`."""
         figures = {f"{name}_psnr_db": psnr_db(float(np.mean(values))) for name, values in self.errors.items()}
         figures["delta_psnr_db"] = figures["rollout_psnr_db"] - figures["random_psnr_db"]
-        figures["action_perplexity"] = perplexity(np.array(self.actions), self.spec.actions)
         figures["codebook_perplexity"] = perplexity(np.stack(self.tokens), self.spec.codebook)
-        figures["action_consistency"] = float(np.mean(self.consistent))
+        if self.spec.action_frames:
+            figures["action_perplexity"] = perplexity(np.array(self.actions), self.spec.actions)
+            figures["action_consistency"] = float(np.mean(self.consistent))
         return figures
 
     def _error(self, name: str, picture: Array, truth: Array) -> None:
@@ -139,8 +145,8 @@ def evaluate(
 
     Keys: recon_psnr_db; next_frame_psnr_db and copy_last_psnr_db (t = 1); rollout_psnr_db,
     copy_start_psnr_db and random_psnr_db (t = 4: inferred actions, repeating the last given frame, random
-    actions); delta_psnr_db (inferred minus random); action_perplexity, codebook_perplexity;
-    action_consistency (how often the action model names a random action from the two frames it led
+    actions); delta_psnr_db (inferred minus random); codebook_perplexity; with an action model also
+    action_perplexity and action_consistency (how often it names a random action from the two frames it led
     between).
     """
     evaluation = Evaluation(session, seed=seed)

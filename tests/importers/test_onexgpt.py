@@ -8,15 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from pocketgenie.errors import UserError
 from pocketgenie.genie.checkpoint import save_tensors
 from pocketgenie.genie.noise import draw_noise
 from pocketgenie.importers import onexgpt
-from pocketgenie.importers.onexgpt_files import read_json, read_tensors
 from pocketgenie.importers.onexgpt_model import Architecture, Dynamics, all_but_last_digit
 from pocketgenie.importers.onexgpt_pictures import TokenPictures
 from pocketgenie.importers.onexgpt_world import Config, OnexWorld
@@ -198,14 +195,14 @@ def test_an_index_names_files_beside_it_only(checkpoint):
     (checkpoint / "model.safetensors").rename(checkpoint.parent / "model.safetensors")
     places = {"pos_embed_TSC": "../model.safetensors"}
     (checkpoint / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    with pytest.raises(UserError, match="no index"):
+    with pytest.raises(UserError, match="no file beside it"):
         onexgpt.convert(checkpoint, {})
 
 
 def test_a_pickle_that_would_run_code_is_refused_with_the_way_round(tmp_path):
     file = tmp_path / "last.ckpt"
     torch.save({"state_dict": {}, "hyper_parameters": Path(tmp_path)}, file)
-    with pytest.raises(UserError, match=r"without running code in it.*save_file"):
+    with pytest.raises(UserError, match=r"nothing of it was run.*save_file"):
         onexgpt.convert(file, {})
     assert not onexgpt.looks_like(file)
 
@@ -215,18 +212,6 @@ def test_other_files_and_folders_are_not_taken_for_it(tmp_path, tiny_checkpoint)
     assert not onexgpt.looks_like(tmp_path / "absent")
     assert not onexgpt.looks_like(tiny_checkpoint)
     assert not onexgpt.looks_like(tiny_checkpoint / "dynamics.safetensors")
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.binary(max_size=400), name=st.sampled_from(["a.safetensors", "a.ckpt", "a.json"]))
-def test_foreign_bytes_are_one_line_of_error_at_most(tmp_path_factory, data, name):
-    file = tmp_path_factory.mktemp("fuzz") / name
-    file.write_bytes(data)
-    for read in (read_json, read_tensors):
-        try:
-            read(file)
-        except UserError as error:
-            assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize("codebook", [2, 64, 1000, 1024, 1 << 18])
