@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -117,7 +118,9 @@ def _unpickled(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             mapped = zipfile.is_zipfile(file)  # files of torch before 1.6 are none, and cannot be mapped
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols
+            saved = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or _line(error)}") from None
     except pickle.UnpicklingError as error:
