@@ -24,22 +24,27 @@ from pocketgenie.importers.genieredux_config import GenieReduxConfig
 from pocketgenie.importers.genieredux_dynamics import DynamicsSizes
 from pocketgenie.importers.genieredux_sizes import dynamics_sizes, patch_side, places, video_sizes
 from pocketgenie.importers.genieredux_world import GenieReduxWorld
+from pocketgenie.importers.reading import bare, check_keys, read_saved
 
 NAME: Final = "genieredux"
 Config = GenieReduxConfig
 Weights = dict[str, Tensor]
-FLAGS: Final = ("tokenizer", "image_size", "use_token", "use_action_embeddings", "window", "fps", "name")
+FLAGS: Final = (
+    *("tokenizer", "image_size", "use_token", "use_action_embeddings", "window", "keeps", "fps", "name"),
+)
 UNUSED: Final = re.compile(r"\.context_norm\.(gamma|beta)$|\._codebook\.(embed_avg|cluster_size|initted)$")
 """Tensors that no output depends on."""
 MASKGIT: Final = "maskgit."
+MARK: Final = "to_patch_emb_first_frame.2.weight"
+"""A tensor of every tokenizer and latent action model."""
 FPS: Final = "10"
 
 
 def looks_like(path: Path) -> bool:
     """Whether it is, or holds, a model file of GenieRedux. Raises nothing."""
     try:
-        return "dynamics" in _models(_model_file(path))
-    except UserError:
+        return MASKGIT + "pos_emb.weight" in _models(_model_file(path)).get("dynamics", {})
+    except (UserError, OSError):
         return False
 
 
@@ -49,8 +54,10 @@ def convert(path: Path, flags: Mapping[str, str]) -> tuple[GenieReduxConfig, dic
         raise UserError(f"--set {unknown[0]} is not known of GenieRedux; there are {', '.join(FLAGS)}")
     file = _model_file(path)
     models = _models(file)
-    if "dynamics" not in models:
+    if MARK in models.get("tokenizer", {}):
         raise UserError(f"{file} is a tokenizer; give the model's file, and this by --set tokenizer={file}")
+    if "dynamics" not in models:
+        raise UserError(f"{file} has no `dynamics`; it is no model of GenieRedux")
     exported = _exported(file.parent / "config.yaml")
     parts = {
         "tokenizer": _needed(_tokenizer(file, flags)),
@@ -58,7 +65,14 @@ def convert(path: Path, flags: Mapping[str, str]) -> tuple[GenieReduxConfig, dic
     }
     if "latent_action_model" in models:
         parts["lam"] = _needed(models["latent_action_model"])
-    config = _config(file, parts, flags, exported)
+    try:
+        config = _config(file, parts, flags, exported)
+    except ValidationError as error:
+        raise UserError(f"{file}: {first_error(error)}; --set mends it ({', '.join(FLAGS)})") from None
+    with torch.device("meta"):
+        world = GenieReduxWorld(config)
+    for name, part in world.parts().items():
+        check_keys(file, parts[name], part.state_dict(), f"the {name} is damaged or of another version")
     return config, parts
 
 
@@ -77,8 +91,8 @@ def describe(config: GenieReduxConfig) -> dict[str, str]:
     return {
         "world": f"{config.height}x{config.width}, {config.tokens} tokens of {config.dynamics.codes} codes, "
         f"{config.dynamics.actions} actions ({kind})",
-        "memory": f"{config.window} past frames; positions count from the window's first frame, so that a "
-        "window that moves is observed again",
+        "window": f"{config.window} past frames, where the project ends; here play goes on: {config.keeps} "
+        "stay and are observed anew, as positions count from the window's first frame",
         "sampling": "one greedy pass a frame, which is what the project's own samplers come to",
         "frames per second": f"{config.fps:g}; no file shows it (--set fps=...)",
     }
@@ -99,16 +113,13 @@ def _model_file(path: Path) -> Path:
 
 def _models(file: Path) -> dict[str, Weights]:
     """The state dicts of a model file, by name; of a tokenizer file, one by the name `tokenizer`."""
-    try:
-        saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise UserError(f"{file} {error}") from None
-    model = saved.get("model") if isinstance(saved, dict) else None
+    model = read_saved(file).get("model")
     if not isinstance(model, dict):
-        raise UserError(f"{file} has no `model`; this is no checkpoint of GenieRedux")
-    if "to_patch_emb_first_frame.2.weight" in model:
-        return {"tokenizer": model}
-    return model
+        raise UserError(f"{file} has no `model`; it is no checkpoint of GenieRedux")
+    if any(isinstance(value, Tensor) for value in model.values()):
+        model = {"tokenizer": model}
+    parts = {name: bare(weights) for name, weights in model.items() if isinstance(weights, dict)}
+    return {name: part for name, part in parts.items() if all(isinstance(v, Tensor) for v in part.values())}
 
 
 def _tokenizer(file: Path, flags: Mapping[str, str]) -> Weights:
@@ -120,7 +131,7 @@ def _tokenizer(file: Path, flags: Mapping[str, str]) -> Weights:
             "--set tokenizer=PATH"
         )
     models = _models(_model_file(path))
-    if "tokenizer" not in models:
+    if MARK not in models.get("tokenizer", {}):
         raise UserError(f"{path} is no tokenizer of GenieRedux; name its file: --set tokenizer=PATH")
     return models["tokenizer"]
 
@@ -128,7 +139,7 @@ def _tokenizer(file: Path, flags: Mapping[str, str]) -> Weights:
 def _config(
     file: Path, parts: dict[str, Weights], flags: Mapping[str, str], exported: Mapping[str, str]
 ) -> GenieReduxConfig:
-    """From the weights, then from flags, then from config.yaml."""
+    """From the weights, then from flags, then from config.yaml. Raises UserError and ValidationError."""
     lam = video_sizes(parts["lam"]) if "lam" in parts else None
     tokenizer = video_sizes(parts["tokenizer"])
     dynamics = dynamics_sizes(parts["dynamics"], lam.codes if lam else None)
@@ -148,32 +159,35 @@ def _config(
             f"{file} does not show whether use_token was on, and has no config.yaml beside it; say so: "
             "--set use_token=false (the CoinRun release has no such option) or --set use_token=true"
         )
-    frames = exported.get("train.num_frames")
-    longest = dynamics.positions // tokens
-    window = flags.get("window", str(min(longest, int(frames) - 1)) if frames else str(longest))
-    try:
-        return GenieReduxConfig.model_validate(
-            {
-                "name": flags.get("name", file.resolve().parent.name),
-                "height": height,
-                "width": width,
-                "patch": patch,
-                "tokenizer": tokenizer,
-                "lam": lam,
-                "dynamics": dynamics,
-                "use_token": use_token,
-                "window": window,
-                "fps": flags.get("fps", FPS),
-            }
-        )
-    except ValidationError as error:
-        raise UserError(f"{file}: {first_error(error)}") from None
+    window = flags.get("window", str(_window(dynamics.positions // max(1, tokens), exported)))
+    keeps = str(max(1, int(window) // 2)) if re.fullmatch(r"\d{1,4}", window, re.ASCII) else window
+    return GenieReduxConfig.model_validate(
+        {
+            "name": flags.get("name", file.resolve().parent.name),
+            "height": height,
+            "width": width,
+            "patch": patch,
+            "tokenizer": tokenizer,
+            "lam": lam,
+            "dynamics": dynamics,
+            "use_token": use_token,
+            "window": window,
+            "keeps": flags.get("keeps", keeps),
+            "fps": flags.get("fps", FPS),
+        }
+    )
+
+
+def _window(longest: int, exported: Mapping[str, str]) -> int:
+    """Past frames of the clips that the model was trained on, where that is known (later positions were never
+    trained), else as many as have positions."""
+    frames = exported.get("train.num_frames", "")
+    return min(longest, max(2, int(frames) - 1)) if re.fullmatch(r"\d{1,6}", frames, re.ASCII) else longest
 
 
 def _refuse_lost_table(dynamics: DynamicsSizes, said: str | None) -> None:
     """`use_action_embeddings` draws a table of actions anew in every process and stores it nowhere."""
-    looks_so = dynamics.guided and dynamics.actions == dynamics.embedding and said != "false"
-    if looks_so:
+    if dynamics.guided and dynamics.actions == dynamics.embedding and said != "false":
         raise UserError(
             "this guided model was trained with use_action_embeddings, whose table GenieRedux neither trains "
             "nor saves: nobody can play it as it was trained; train it with use_action_embeddings: false (if "

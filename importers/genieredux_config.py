@@ -25,6 +25,8 @@ class GenieReduxConfig(Frozen):
     """Whether the tokenizer's codes are added to the embeddings of the dynamics."""
     window: int = Field(ge=2, le=4096)
     """W, the most past frames that the next one is drawn from."""
+    keeps: int = Field(ge=1)
+    """How many frames stay when a full window moves; the project ends there."""
     fps: float = Field(gt=0)
 
     @model_validator(mode="after")
@@ -42,6 +44,8 @@ class GenieReduxConfig(Frozen):
                 f"a window of {self.window} frames is longer than the {self.most_frames} that the position "
                 "embedding has room for"
             )
+        if self.keeps > self.window:
+            raise ValueError(f"a window of {self.window} frames cannot keep {self.keeps}")
         if self.use_token and self.tokenizer.decoder.dim != self.dynamics.embedding:
             raise ValueError("use_token needs a tokenizer as wide as the embedding of the dynamics")
         if self.lam and (self.lam.codes, self.lam.decoder.dim) != (
@@ -89,5 +93,6 @@ class GenieReduxConfig(Frozen):
             fps=self.fps,
             action_frames=2 if self.lam else 0,
             window="absolute",
+            keeps=self.keeps,
             memories=memories,
         )
