@@ -1,0 +1,37 @@
+/** What a person reads when something is wrong: a title, and what can be done about it. */
+
+/** @typedef {{title: string, text: string, retry: boolean, wasm: boolean}} Words wasm: offer to play without WebGPU */
+
+/** @type {Record<string, {title: string, retry?: boolean, wasm?: boolean}>} */
+const KNOWN = {
+  'missing-file': { title: 'A file of this world is missing', retry: true },
+  'altered-file': { title: 'A file of this world is not what it should be', retry: true },
+  network: { title: 'The network does not answer', retry: true },
+  schema: { title: 'This world was made for another version of the player' },
+  'no-webgpu': { title: 'No WebGPU here', wasm: true },
+  memory: { title: 'Not enough memory', retry: true, wasm: true },
+  crashed: { title: 'The player stopped', retry: true },
+  runtime: { title: 'The player stumbled', retry: true, wasm: true },
+};
+
+/** @param {string} text */
+const sentence = (text) => `${text[0]?.toUpperCase() ?? ''}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
+
+/**
+ * @param {unknown} error an EngineError, or anything
+ * @returns {Words}
+ */
+export function wordsFor(error) {
+  const { code = '', message = String(error) } = /** @type {{code?: string, message?: string}} */ (error ?? {});
+  const { title = 'Something went wrong', retry = !(code in KNOWN), wasm = false } = KNOWN[code] ?? {};
+  return { title, text: sentence(message), retry, wasm };
+}
+
+/** Why there is one thread only, and what would help; empty where nothing is lost. */
+export function isolationWords() {
+  if (crossOriginIsolated) return '';
+  const how = 'serviceWorker' in navigator && isSecureContext
+    ? 'Reload the page: from its second visit on it may use more.'
+    : 'A server that sends the headers COOP and COEP, or https, would allow more.';
+  return `WebAssembly plays on one thread here, because this page is not isolated. ${how}`;
+}
