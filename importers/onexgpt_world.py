@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pocketgenie.genie.contract import GraphDef, signatures
 from pocketgenie.genie.graphs import Decode, Encode, Logits, Observe, Play, Step
@@ -93,6 +94,8 @@ class OnexWorld:
         return {name: GraphDef(module.eval(), *shapes[name]) for name, module in modules.items()}
 
     def full_logits(self, tokens_TS: Tensor, actions_T: Tensor) -> Tensor:
-        """The window's last frame; of a longer history the last T frames are one window."""
-        hidden = self.dynamics(tokens_TS[None, -self.config.architecture.T :])
-        return self.dynamics.head(hidden[0, -1])
+        """The last frame of at most T. Always one pass over T frames, the rest of them masked: that is the only
+        way the project has, and what `check` measures against."""
+        last, frames = len(tokens_TS) - 1, self.config.architecture.T
+        window = F.pad(tokens_TS, (0, 0, 0, frames - 1 - last), value=self.spec.codebook)
+        return self.dynamics.head(self.dynamics(window[None])[0])[last]
