@@ -94,7 +94,7 @@ class OnexWorld:
         return {name: GraphDef(module.eval(), *shapes[name]) for name, module in modules.items()}
 
     def full_logits(self, tokens_TS: Tensor, actions_T: Tensor) -> Tensor:
-        """The last frame of at most T. Always one pass over T frames, the rest of them masked: that is the only
+        """The last frame of at most T. Always one pass over T frames, those to come masked: that is the only
         way the project has, and what `check` measures against."""
         last, frames = len(tokens_TS) - 1, self.config.architecture.T
         window = F.pad(tokens_TS, (0, 0, 0, frames - 1 - last), value=self.spec.codebook)
