@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from pocketgenie.errors import UserError
 from pocketgenie.genie.checkpoint import Part, load_part
 from pocketgenie.genie.config import first_error
+from pocketgenie.importers.reading import bare, check_keys, read_saved
 from pocketgenie.importers.tinyworlds_config import (
     ActionSizes,
     DynamicsSizes,
@@ -36,7 +36,6 @@ Parts = dict[str, dict[str, Tensor]]
 PARTS: Final[tuple[Part, ...]] = ("tokenizer", "lam", "dynamics")
 STAGES: Final = {"tokenizer": "video_tokenizer", "lam": "latent_actions", "dynamics": "dynamics"}
 """File stem here -> the project's name of the model, and the flag that names another place for it."""
-SHOWN: Final = 4
 SIZES: Final[dict[str, type[TransformerSizes]]] = {
     "tokenizer": TokenizerSizes,
     "lam": ActionSizes,
@@ -86,7 +85,8 @@ def convert(path: Path, flags: Mapping[str, str]) -> tuple[TinyWorldsConfig, Par
     `flags`: STAGE=PATH for a model that lies elsewhere; STAGE.KEY=VALUE for what its training configuration
     lacks; context, steps, temperature, fps, name for the play.
     """
-    left, known = dict(flags), dict[str, Any]()
+    left = {STAGES["tokenizer"] if key == "tokenizer" else key: value for key, value in flags.items()}
+    known: dict[str, Any] = {}
     parts: Parts = {}
     sizes: dict[str, TransformerSizes] = {}
     places: dict[str, Path] = {}
@@ -115,7 +115,8 @@ def convert(path: Path, flags: Mapping[str, str]) -> tuple[TinyWorldsConfig, Par
     with torch.device("meta"):
         model = TinyWorlds(config)
     for part, tensors in parts.items():
-        _fits(places[part], STAGES[part], tensors, model.get_submodule(part).state_dict())
+        mend = f"give what it was trained with: --set {STAGES[part]}.KEY=VALUE"
+        check_keys(places[part], tensors, model.get_submodule(part).state_dict(), mend)
     return config, parts
 
 
@@ -147,26 +148,16 @@ def describe(config: TinyWorldsConfig) -> dict[str, str]:
 def read_model(place: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """One checkpoint -> its tensors, its training configuration (or nothing). Raises UserError."""
     if place.suffix == ".pth":
-        saved = _load(place)
+        saved = read_saved(place)
         tensors, trained = saved.get("model"), saved.get("config")
     else:
-        tensors, state = _load(place / "model_state_dict.pt"), place / "state.pt"
+        tensors, state = read_saved(place / "model_state_dict.pt"), place / "state.pt"
         trained = read_state(state).get("config") if state.exists() else {}
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(f"{place} has no model; is it a checkpoint of TinyWorlds?")
-    bare = {key.removeprefix("_orig_mod."): value for key, value in tensors.items()}  # of compiled runs
-    bare.pop("quantizer.basis", None)  # computed from the sizes
-    return bare, trained if isinstance(trained, dict) else {}
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there; copy the whole checkpoint directory") from None
-    except Exception as error:
-        raise UserError(f"{path} is damaged or no PyTorch file; copy it again ({_line(error)})") from None
-    return loaded if isinstance(loaded, dict) else {}
+    found = bare(tensors)
+    found.pop("quantizer.basis", None)  # computed from the sizes
+    return found, trained if isinstance(trained, dict) else {}
 
 
 def _sizes(
@@ -190,29 +181,5 @@ def _sizes(
         raise UserError(f"{place}: {first_error(error)}; mend it: --set {stage}.KEY=VALUE") from None
 
 
-def _fits(place: Path, stage: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Every tensor that the model has, in its shape, and no other. Raises UserError with their names."""
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    wrong = [key for key in sorted(wanted.keys() & found.keys()) if found[key].shape != wanted[key].shape]
-    faults = [f"{key} is missing{_near(key, extra)}" for key in missing]
-    faults += [f"{key} is none of the model's{_near(key, missing)}" for key in extra]
-    faults += [f"{key} is {[*found[key].shape]}, not {[*wanted[key].shape]}" for key in wrong]
-    if faults:
-        more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise UserError(
-            f"{place} does not fit its configuration: {'; '.join(faults[:SHOWN])}{more}; "
-            f"give what it was trained with: --set {stage}.KEY=VALUE"
-        )
-
-
-def _near(name: str, others: list[str]) -> str:
-    near = get_close_matches(name, others, 1, 0.8)
-    return f" (nearest: {near[0]})" if near else ""
-
-
 def _fields(part: str) -> list[str]:
     return list(SIZES[part].model_fields)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from pocketgenie.genie.config import first_error
 from pocketgenie.genie.spec import Frozen, MemoryName, MemorySpec, WorldSpec
 
 
@@ -117,6 +118,10 @@ class TinyWorldsConfig(Frozen):
                 f"frame_size {self.lam.frame_size} of the latent actions is not the tokenizer's "
                 f"{self.tokenizer.frame_size}"
             )
+        try:
+            self.spec()
+        except ValidationError as error:
+            raise ValueError(first_error(error)) from None
         return self
 
     def spec(self) -> WorldSpec:
