@@ -101,7 +101,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
     os.replace(part, path)
 
 
-def save_part(folder: Path, name: Part, module: nn.Module) -> None:
+def save_part(folder: Path, name: str, module: nn.Module) -> None:
     """Write one part's weights."""
     save_tensors(folder / f"{name}.safetensors", module.state_dict())
 
@@ -169,7 +169,7 @@ def _read(folder: Path, kind: type[M]) -> M:
         raise UserError(f"{path}: {first_error(error)}") from None
 
 
-def load_part(folder: Path, name: Part, module: nn.Module) -> None:
+def load_part(folder: Path, name: str, module: nn.Module) -> None:
     """Load one part's weights after checking every name, shape and dtype. Raises UserError."""
     path = folder / f"{name}.safetensors"
     wanted = module.state_dict()
@@ -177,7 +177,8 @@ def load_part(folder: Path, name: Part, module: nn.Module) -> None:
         with safe_open(path, "pt") as file:
             found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except FileNotFoundError:
-        raise UserError(f"{folder} has no {path.name}; run `pocketgenie train {name} -o {folder}`") from None
+        mend = f"run `pocketgenie train {name} -o {folder}`" if path.name in FILES else "copy all of it"
+        raise UserError(f"{folder} has no {path.name}; {mend}") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
             f"{path} is damaged or no safetensors file ({error}); copy or train it again"

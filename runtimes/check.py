@@ -16,7 +16,7 @@ from pocketgenie.runtimes.bench import bench_document
 from pocketgenie.runtimes.bounds import bounds_for, shortfalls
 from pocketgenie.runtimes.brought import held_out_clips, start_picture
 from pocketgenie.runtimes.lineup import Entrants, Options, choose, precision_of
-from pocketgenie.runtimes.parity import Exam
+from pocketgenie.runtimes.parity import Exam, not_measurable
 from pocketgenie.runtimes.publish import Shown, show
 from pocketgenie.runtimes.remote import Shortened
 from pocketgenie.runtimes.results import (
@@ -145,7 +145,7 @@ def examine_runtime(worker: Worker, precision: str, exam: Exam, report: Report) 
         ("pass", "L1 pass", exam.one_pass),
         ("frame", "L2 frame", exam.one_frame),
         ("rollout", "L3 rollout", exam.whole_rollout),
-        ("world", "L4 world", exam.world),
+        *([] if exam.spec.frames == "tokens" else [("world", "L4 world", exam.world)]),
     ]
     figures: dict[str, Any] = {}
     faults: list[str] = []
@@ -171,7 +171,11 @@ def examine_runtime(worker: Worker, precision: str, exam: Exam, report: Report) 
     faults = shortfalls(bounds_for(precision), parity) + faults
     status: Status = "falls short" if faults else "not run" if not_run else "passed"
     return ParityRow(
-        name=name, precision=precision, status=status, reasons=(*faults, *not_run), parity=parity
+        name=name,
+        precision=precision,
+        status=status,
+        reasons=(*faults, *not_run, *not_measurable(exam.spec)),
+        parity=parity,
     )
 
 

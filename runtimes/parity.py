@@ -180,6 +180,15 @@ class Exam:
         return {name: found[name] - value for name, value in self._world.items()}
 
 
+def not_measurable(spec: WorldSpec) -> list[str]:
+    """What no runtime of such a world can be asked, one line each: neither a fault nor passed."""
+    if spec.frames == "tokens":
+        return ["L4 world: this world has no pixels (its frames are pictures of its tokens)"]
+    if not spec.action_frames:
+        return ["controllability: this world has no action model to name the actions of a video"]
+    return []
+
+
 def _to_and_fro(length: int, count: int) -> list[int]:
     """0, 1, ... length - 1, length - 2, ... 1, 0, 1, ...: real frames, each next to a real neighbour"""
     there_and_back: Iterable[int] = [*range(length), *range(length - 2, 0, -1)]

@@ -115,9 +115,9 @@ class Evaluation:
     def figures(self) -> dict[str, float]:
         """See `evaluate`."""
         figures = {f"{name}_psnr_db": psnr_db(float(np.mean(values))) for name, values in self.errors.items()}
-        figures["delta_psnr_db"] = figures["rollout_psnr_db"] - figures["random_psnr_db"]
         figures["codebook_perplexity"] = perplexity(np.stack(self.tokens), self.spec.codebook)
         if self.spec.action_frames:
+            figures["delta_psnr_db"] = figures["rollout_psnr_db"] - figures["random_psnr_db"]
             figures["action_perplexity"] = perplexity(np.array(self.actions), self.spec.actions)
             figures["action_consistency"] = float(np.mean(self.consistent))
         return figures
@@ -145,7 +145,7 @@ def evaluate(
 
     Keys: recon_psnr_db; next_frame_psnr_db and copy_last_psnr_db (t = 1); rollout_psnr_db,
     copy_start_psnr_db and random_psnr_db (t = 4: inferred actions, repeating the last given frame, random
-    actions); delta_psnr_db (inferred minus random); codebook_perplexity; with an action model also
+    actions); codebook_perplexity; with an action model also delta_psnr_db (inferred minus random),
     action_perplexity and action_consistency (how often it names a random action from the two frames it led
     between).
     """
