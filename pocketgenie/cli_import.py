@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 from rich.markup import escape
 
@@ -13,6 +14,8 @@ from pocketgenie.errors import UserError
 from pocketgenie.screen import console
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pocketgenie.genie.contract import World
 
 Told = Callable[[str], None]
@@ -107,8 +110,6 @@ def import_checkpoint(
 
 def _take_clips(path: Path, folder: Path, world: World) -> None:
     """Put held-out clips into a checkpoint; of tokens, as the pictures that stand in for them."""
-    import numpy as np
-
     from pocketgenie.export.world import CLIPS
     from pocketgenie.training.data import load_clips
 
@@ -117,9 +118,8 @@ def _take_clips(path: Path, folder: Path, world: World) -> None:
     np.savez_compressed(folder / CLIPS, frames=load_clips(path, size) if frames is None else frames)
 
 
-def _drawn(path: Path, world: World) -> object:
+def _drawn(path: Path, world: World) -> NDArray[np.uint8] | None:
     """uint8 [N, T, H, W, 3] of a file's `tokens`; None where it has none."""
-    import numpy as np
     import torch
 
     spec = world.spec

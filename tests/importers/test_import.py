@@ -12,7 +12,7 @@ import torch
 
 from pocketgenie.cli_import import import_checkpoint, parse_settings
 from pocketgenie.errors import UserError
-from pocketgenie.genie.checkpoint import Genie, load_genie, load_part, read_header
+from pocketgenie.genie.checkpoint import Genie, Part, load_genie, load_part, read_header
 from pocketgenie.genie.config import GenieConfig
 from pocketgenie.genie.graphs import GenieWorld
 from pocketgenie.genie.noise import draw_noise
@@ -21,7 +21,7 @@ from pocketgenie.importers.kinds import load_world
 from pocketgenie.importers.reading import check_keys, read_tensors
 from pocketgenie.runtimes.reference import world_session
 
-PARTS = ("tokenizer", "lam", "dynamics")
+PARTS: tuple[Part, ...] = ("tokenizer", "lam", "dynamics")
 
 
 def quiet(what):
