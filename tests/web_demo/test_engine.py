@@ -251,12 +251,7 @@ def test_every_call_does_what_pythons_session_does(page, tiny_bundle, tiny_check
     session.observe(tokens[1], 2)
     masked = np.where(np.arange(16) % 3, tokens[2], 64).astype(np.int32)
     noise = draw_noise(session.spec, 1, 1)
-    wanted = [
-        *tokens,
-        session.logits(masked, 3),
-        session.decode(tokens[2]),
-        *session.infer_action(frames[:2]),
-    ]
+    wanted: list[Any] = [*tokens, session.logits(masked, 3), session.decode(tokens[2])]
     wanted += [*session.infer_action(frames[:2]), *session.play(4, noise)]
     assert "error" not in load(page, device="wasm", threads=1)
     got = page.evaluate(
@@ -284,11 +279,12 @@ def test_every_call_does_what_pythons_session_does(page, tiny_bundle, tiny_check
         np.testing.assert_allclose(np.ravel(mine), np.ravel(python), rtol=1e-3, atol=2e-3)
 
 
-def test_an_absolute_window_moves_as_in_python(browser, site, tiny_bundle, picture, tmp_path):
+@pytest.mark.parametrize("keeps", [0, 2])
+def test_an_absolute_window_moves_as_in_python(browser, site, tiny_bundle, picture, tmp_path, keeps):
     shutil.copytree(site, tmp_path / "site")
-    edit_world(tmp_path / "site", lambda world: world["spec"].update(window="absolute"))
+    edit_world(tmp_path / "site", lambda world: world["spec"].update(window="absolute", keeps=keeps))
     actions = [1, 4, 0, 2, 2, 3, 1, 0]
-    with Player(session_in_python(tiny_bundle, window="absolute"), seed=2) as player:
+    with Player(session_in_python(tiny_bundle, window="absolute", keeps=keeps), seed=2) as player:
         player.start(picture)
         wanted = [player.tokens, *(player.tokens for action in actions if player.step(action) is not None)]
     with serve(tmp_path / "site") as address, browser.new_context() as context:

@@ -10,8 +10,15 @@ import { sha256 } from './sha256.js';
 
 const SCHEMA = 1;
 const CACHE = 'pocketgenie-world';
-/** @type {GraphName[]} */
-export const PLAYING = ['play', 'encode', 'observe', 'decode'];
+
+/**
+ * Graphs that playing needs; the others are fetched when they are asked for.
+ * @param {WorldFile['spec']} spec
+ * @returns {GraphName[]}
+ */
+export function playing(spec) {
+  return ['play', 'encode', 'observe', 'decode', ...(spec.prefill ? /** @type {const} */ (['prefill']) : [])];
+}
 
 /**
  * A world's graphs on one device.
@@ -62,18 +69,20 @@ export function checkWorld(world) {
     const words = `world.json has schema ${found}, this page reads schema ${SCHEMA}`;
     throw new EngineError('schema', `${words}; export the world again and copy the whole folder, page and world`);
   }
-  const lacking = ['spec', 'graphs', 'files', 'noise'].filter((field) => typeof world[field] !== 'object' || !world[field]);
+  const told = ['spec', 'graphs', 'files', 'noise'];
+  const lacking = told.filter((field) => typeof world[field] !== 'object' || !world[field]);
   if (!lacking.length) {
     const { dynamics } = world.spec.memories ?? {};
     if (!dynamics) lacking.push('spec.memories.dynamics');
-    for (const graph of PLAYING) {
+    for (const graph of playing(world.spec)) {
       const entry = world.graphs[graph];
       if (!entry) lacking.push(`graphs.${graph}`);
       else for (const file of [entry.file, ...(entry.data ?? [])]) if (!world.files[file]) lacking.push(`files.${file}`);
     }
   }
   if (lacking.length) {
-    throw new EngineError('schema', `world.json does not say ${lacking[0]}; export the world again and copy the whole folder`);
+    const words = `world.json does not say ${lacking[0]}`;
+    throw new EngineError('schema', `${words}; export the world again and copy the whole folder`);
   }
 }
 
@@ -89,7 +98,8 @@ async function request(url, name, cache) {
   try {
     response = await fetch(url, { cache, credentials: 'same-origin' });
   } catch {
-    throw new EngineError('network', `${name} did not come: the server does not answer; look at the connection and load again`);
+    const words = `${name} did not come: the server does not answer`;
+    throw new EngineError('network', `${words}; look at the connection and load again`);
   }
   if (response.ok) return response;
   if (response.status === 404 || response.status === 410) {
@@ -125,7 +135,10 @@ export class Depot {
     return entry;
   }
 
-  /** A new version of a file has a new address, so that no cache on the way can hand out the old one. @param {string} path */
+  /**
+   * A new version of a file has a new address, so that no cache on the way can hand out the old one.
+   * @param {string} path
+   */
   #address(path) {
     return `${new URL(path, this.base)}?sha256=${this.#entry(path).sha256}`;
   }
@@ -173,7 +186,8 @@ export class Depot {
     let filled = 0;
     for (;;) {
       const { done, value } = await reader.read().catch(() => {
-        throw new EngineError('network', `${path} broke off after ${filled} bytes; look at the connection and load again`);
+        const words = `${path} broke off after ${filled} bytes`;
+        throw new EngineError('network', `${words}; look at the connection and load again`);
       });
       if (done) break;
       if (filled + value.length > bytes.length) throw altered(path);

@@ -1,6 +1,6 @@
 /**
- * The streaming memory: the last frames' entries, where the runtime computes, and how old each is
- * (runtimes/ring.py).
+ * The streaming memory (runtimes/ring.py): the last frames' entries, where the runtime computes, and how old each
+ * is.
  */
 
 /** @typedef {typeof import('onnxruntime-common')} Ort */
@@ -89,5 +89,33 @@ export class Ring {
     this.ages.forEach((age, slot) => (this.ages[slot] = age + 1));
     this.ages[oldest] = 1;
     this.filled[0] = Math.min(this.filled[0] + 1, this.spec.slots);
+  }
+}
+
+/**
+ * What an absolute window shows before the next frame: at most W past items, oldest first.
+ * @template Item
+ */
+export class Window {
+  /** @param {number} slots W @param {number} keeps how many stay when it moves */
+  constructor(slots, keeps) {
+    this.slots = slots;
+    this.keeps = keeps;
+    /** @type {Item[]} */
+    this.past = [];
+  }
+
+  /** Make room for one more frame -> whether the window had to move for it. */
+  move() {
+    const moves = this.past.length > this.slots;
+    if (moves) this.past = this.past.slice(-this.keeps);
+    return moves;
+  }
+
+  /** Take the next frame -> whether the window had to move for it. @param {Item} item */
+  add(item) {
+    const moved = this.move();
+    this.past.push(item);
+    return moved;
   }
 }

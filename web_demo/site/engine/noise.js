@@ -57,7 +57,9 @@ class Pcg64 {
   constructor(numbers) {
     const words = seedWords(numbers, 8).map(BigInt);
     /** @param {number} place */
-    const wide = (place) => (words[place + 1] << 96n) | (words[place] << 64n) | (words[place + 3] << 32n) | words[place + 2];
+    const long = (place) => (words[place + 1] << 32n) | words[place];
+    /** @param {number} place */
+    const wide = (place) => (long(place) << 64n) | long(place + 2);
     this.increment = BigInt.asUintN(128, (wide(4) << 1n) | 1n);
     this.state = this.increment + wide(0);
     this.#step();

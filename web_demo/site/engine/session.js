@@ -5,7 +5,7 @@
 
 import { EngineError } from './errors.js';
 import { Graphs } from './graphs.js';
-import { Ring, deviceSlots, hostSlots } from './memory.js';
+import { Ring, Window, deviceSlots, hostSlots } from './memory.js';
 
 /** @typedef {import('./memory.js').Ort} Ort */
 /** @typedef {import('./graphs.js').Tensors} Tensors */
@@ -17,16 +17,12 @@ import { Ring, deviceSlots, hostSlots } from './memory.js';
 
 /**
  * In an absolute window no slot is ever written over. The frame that finds the ring full is the window's last: it
- * leaves no entry, and before the next frame the ring is emptied and the last W frames are observed again, the
- * oldest of them as one that no action led to.
+ * leaves no entry; before the next frame the ring is emptied and the frames that stay are observed again, the
+ * oldest as one that no action led to. What nobody asks for is not observed.
  */
 export class Session {
-  /** The last W frames' tokens and the action that led to each, in an absolute window. @type {[Int32Array, number][]} */
-  #history = [];
-  /** The last W pictures that were encoded, where the encoder has an absolute window. @type {Uint8Array[]} */
-  #seen = [];
-  /** Rings that hold an older window than the next frame's. @type {Set<MemoryName>} */
-  #moved = new Set();
+  /** Whether the rings that play reads hold an older window than `#frames`. */
+  #stale = false;
 
   /**
    * @param {Ort} ort
@@ -41,8 +37,19 @@ export class Session {
     /** @type {Map<MemoryName, Ring>} */
     this.rings = new Map();
     const { height, width, grid, steps, window, memories } = this.spec;
+    const slots = memories.dynamics?.slots ?? 0;
     this.absolute = window === 'absolute';
-    this.kept = this.absolute ? (memories.dynamics?.slots ?? 0) : 0;
+    this.keeps = this.spec.keeps || slots;
+    /**
+     * Tokens of the past frames and the action that led to each, in an absolute window.
+     * @type {Window<[Int32Array, number]>}
+     */
+    this.frames = new Window(slots, this.keeps);
+    /**
+     * Pictures that were encoded, where the encoder has an absolute window.
+     * @type {Window<Uint8Array>}
+     */
+    this.pictures = new Window(slots, this.keeps);
     this.frameSize = height * width * 3;
     this.tokens = grid[0] * grid[1];
     this.noiseSize = steps * this.tokens;
@@ -87,42 +94,48 @@ export class Session {
     return outputs;
   }
 
-  /** @param {MemoryName} name @param {Tensors} outputs */
-  #push(name, outputs) {
+  /** @param {MemoryName} name @param {Tensors} outputs @param {string} [before] the entry's name */
+  #push(name, outputs, before = '') {
     const ring = this.rings.get(name);
-    if (!ring) return;
-    if (this.absolute && ring.full) this.#moved.add(name);
-    else ring.push(outputs[ring.entryName]);
+    if (ring && !(this.absolute && ring.full)) ring.push(outputs[before + ring.entryName]);
   }
 
   /** Bring the rings that play reads to the window of the next frame. */
-  async #move() {
-    if (!this.#moved.has('dynamics')) return;
+  async #makeRoom() {
+    if (!this.absolute || !(this.frames.move() || this.#stale)) return;
     const began = performance.now();
     this.#restart('dynamics', 'decoder');
-    for (const [tokens, action] of this.#history) await this.#observe(tokens, action);
+    if (this.spec.prefill && this.frames.past.length === this.keeps) await this.#prefill();
+    else for (const [tokens, action] of this.frames.past) await this.#observe(tokens, action);
+    this.#stale = false;
     this.stages = { step: 0, observe: performance.now() - began, copy: 0 };
+  }
+
+  /** Observe all frames that stay at once. */
+  async #prefill() {
+    const { past } = this.frames;
+    const outputs = await this.graphs.run('prefill', {
+      tokens: this.#int32(past.flatMap(([tokens]) => [...tokens]), [this.keeps, this.tokens]),
+      actions: this.#int32(past.map(([, action]) => action), [this.keeps]),
+    });
+    for (const number of past.keys()) {
+      this.#push('dynamics', outputs, `kept_${number}_`);
+      this.#push('decoder', outputs, `kept_${number}_`);
+    }
+    for (const tensor of Object.values(outputs)) tensor.dispose();
   }
 
   /** @param {MemoryName[]} names */
   #restart(...names) {
-    for (const name of names) {
-      this.rings.get(name)?.reset();
-      this.#moved.delete(name);
-    }
-  }
-
-  /** @param {Int32Array} tokens @param {number} action */
-  #remember(tokens, action) {
-    this.#history.push([tokens.slice(), action]);
-    if (this.#history.length > this.kept) this.#history.shift();
+    for (const name of names) this.rings.get(name)?.reset();
   }
 
   /** Forget the history. */
   reset() {
     this.#restart('dynamics', 'encoder', 'decoder');
-    this.#history = [];
-    this.#seen = [];
+    this.frames.past = [];
+    this.pictures.past = [];
+    this.#stale = false;
   }
 
   /**
@@ -132,13 +145,9 @@ export class Session {
    */
   async encode(picture) {
     const frame = this.#rgb(picture);
-    if (this.#moved.has('encoder')) {
+    if (this.absolute && this.rings.has('encoder') && this.pictures.add(frame)) {
       this.#restart('encoder');
-      for (const seen of this.#seen) await this.#encode(seen);
-    }
-    if (this.rings.has('encoder')) {
-      this.#seen.push(frame);
-      if (this.#seen.length > this.kept) this.#seen.shift();
+      for (const seen of this.pictures.past.slice(0, -1)) await this.#encode(seen);
     }
     return this.#encode(frame);
   }
@@ -158,14 +167,15 @@ export class Session {
   async observe(tokens, action) {
     this.#checkTokens(tokens, this.spec.codebook - 1);
     this.#checkAction(action, this.spec.actions);
-    this.#remember(tokens, action);
-    if (this.absolute && this.rings.get('dynamics')?.full) this.#moved.add('dynamics');
-    else await this.#observe(tokens, action);
+    if (this.absolute && this.frames.add([tokens.slice(), action])) this.#stale = true;
+    if (!this.#stale) await this.#observe(tokens, action);
   }
 
   /** @param {Int32Array} values @param {number} action */
   async #observe(values, action) {
-    const first = this.absolute && this.rings.get('dynamics')?.filled[0] === 0;
+    const ring = this.rings.get('dynamics');
+    if (this.absolute && ring?.full) return;
+    const first = this.absolute && ring?.filled[0] === 0;
     const tokens = this.#int32(values, [this.tokens]);
     const led = this.#int32([first ? this.spec.actions : action], [1]);
     await this.#run('observe', { tokens, action: led }, ['dynamics'], ['dynamics']);
@@ -184,11 +194,11 @@ export class Session {
       throw new EngineError('argument', `noise must be ${this.noiseSize} row numbers, these are ${noise.length}`);
     }
     this.stages = { step: 0, observe: 0, copy: 0 };
-    await this.#move();
+    await this.#makeRoom();
     const inputs = { action: this.#int32([action], [1]), noise: this.#int32(noise, [this.spec.steps, this.tokens]) };
     const outputs = await this.#run('play', inputs, ['dynamics', 'decoder'], ['dynamics', 'decoder']);
     const tokens = /** @type {Int32Array} */ (outputs.tokens.data);
-    this.#remember(tokens, action);
+    if (this.absolute) this.frames.add([tokens.slice(), action]);
     return { tokens, frame: /** @type {Uint8Array} */ (outputs.frame.data) };
   }
 
@@ -199,7 +209,7 @@ export class Session {
    */
   async decode(tokens) {
     this.#checkTokens(tokens, this.spec.codebook - 1);
-    await this.#move();
+    await this.#makeRoom();
     const { frame } = await this.#run('decode', { tokens: this.#int32(tokens, [this.tokens]) }, ['decoder']);
     return /** @type {Uint8Array} */ (frame.data);
   }
@@ -213,7 +223,7 @@ export class Session {
   async logits(tokens, action) {
     this.#checkTokens(tokens, this.spec.codebook);
     this.#checkAction(action, this.spec.actions);
-    await this.#move();
+    await this.#makeRoom();
     const inputs = { tokens: this.#int32(tokens, [this.tokens]), action: this.#int32([action], [1]) };
     const { logits } = await this.#run('logits', inputs, ['dynamics']);
     return /** @type {Float32Array} */ (logits.data);
@@ -227,7 +237,8 @@ export class Session {
   async inferAction(clip) {
     const { action_frames: count, height, width } = this.spec;
     if (clip.length !== count * this.frameSize) {
-      throw new EngineError('argument', `${count} frames of RGB are ${count * this.frameSize} bytes, these are ${clip.length}`);
+      const words = `${count} frames of RGB are ${count * this.frameSize} bytes`;
+      throw new EngineError('argument', `${words}, these are ${clip.length}`);
     }
     const frames = new this.ort.Tensor('uint8', clip, [count, height, width, 3]);
     const { action, distances } = await this.#run('infer_action', { frames });

@@ -9,7 +9,7 @@
 /** @typedef {'webgpu' | 'wasm'} Device */
 /** @typedef {'uint8' | 'int32' | 'float32' | 'float16'} DType */
 /** @typedef {'dynamics' | 'encoder' | 'decoder'} MemoryName */
-/** @typedef {'encode' | 'observe' | 'decode' | 'play' | 'step' | 'logits' | 'infer_action'} GraphName */
+/** @typedef {'encode' | 'observe' | 'decode' | 'play' | 'step' | 'logits' | 'infer_action' | 'prefill'} GraphName */
 
 /**
  * @typedef {object} TensorSpec
@@ -41,8 +41,11 @@
  * @property {string} order
  * @property {number} temperature
  * @property {number} fps of the video the world was learned from
- * @property {number} action_frames how many frames `inferAction` looks at
+ * @property {number} action_frames how many frames `inferAction` looks at; 0: it cannot
+ * @property {'pixels' | 'tokens'} [frames] tokens: no pictures; each token is drawn as a square of one colour
  * @property {'relative' | 'absolute'} window
+ * @property {number} [keeps] frames that stay when an absolute window moves; 0 for all
+ * @property {boolean} [prefill] whether the graph `prefill` observes those in one call
  * @property {{left?: number, right?: number, up?: number, down?: number}} arrows
  * @property {Partial<Record<MemoryName, MemorySpec>>} memories `dynamics` is always there
  */
@@ -81,7 +84,8 @@
  */
 
 /**
- * How far loading is. `total` is known before the first byte and never changes; `loaded` reaches it.
+ * How far loading is. `total` is known before the first byte; `loaded` reaches it. Where WebGPU does not work after
+ * all, loading begins again for WebAssembly, with another total.
  * @typedef {object} Progress
  * @property {'files' | 'runtime' | 'graphs' | 'ready'} stage files: fetching and checking; runtime: starting
  *   ONNX Runtime; graphs: preparing `graph`; ready: done
@@ -97,7 +101,7 @@
  * @property {string | URL} [world] address of world.json, relative to the page; 'world/world.json'
  * @property {Device | 'auto'} [device] 'auto': WebGPU where there is a real adapter, else wasm. 'webgpu' takes a
  *   software adapter too, and fails with `no-webgpu` without any
- * @property {number} [threads] of wasm; 0: as many as the machine's cores, 4 at most; 1 where the page is not
+ * @property {number} [threads] of wasm; 0: as many as are worth it, 4 at most; always 1 where the page is not
  *   isolated
  * @property {(progress: Progress) => void} [onProgress]
  * @property {AbortSignal} [signal] cancels: `load` rejects with code `cancelled`

@@ -7,7 +7,7 @@
 
 import { chooseDevice } from './device.js';
 import { EngineError, asEngineError } from './errors.js';
-import { Depot, PLAYING, graphsFor, loadWorld } from './loading.js';
+import { Depot, graphsFor, loadWorld, playing } from './loading.js';
 import { Player } from './player.js';
 import { Session } from './session.js';
 
@@ -60,7 +60,8 @@ async function load(wish, report) {
   const depot = new Depot(base, world.files, count);
   const engines = new Depot(vendor, world.runtime?.[device] ?? {}, count);
   const graphs = graphsFor(world, device);
-  const paths = new Set(PLAYING.flatMap((name) => (graphs[name] ? [graphs[name].file, ...graphs[name].data] : [])));
+  const needed = playing(world.spec);
+  const paths = new Set(needed.flatMap((name) => (graphs[name] ? [graphs[name].file, ...graphs[name].data] : [])));
   const wasmFile = `${GLUE[device]}.wasm`;
   const counted = wasmFile in engines.files;
   tell({ total: depot.size(paths) + (counted ? engines.size([wasmFile]) : 0) }, true);
@@ -75,7 +76,7 @@ async function load(wish, report) {
   const ort = await openRuntime(vendor, device, choice.threads, binary);
   const files = new Map(contents);
   const session = new Session(ort, device, world, async (path) => files.get(path) ?? depot.read(path));
-  await session.prepare(PLAYING, (graph) => tell({ stage: 'graphs', graph }, true));
+  await session.prepare(needed, (graph) => tell({ stage: 'graphs', graph }, true));
   files.clear(); // ONNX Runtime has its own copy
   ort.env.wasm.wasmBinary = undefined;
   loaded = new Player(session, world.noise);
