@@ -18,6 +18,7 @@ LOOK = """
 h1 { font-size: 1.9rem !important; letter-spacing: -.02em; padding-bottom: .2rem !important }
 .stMain h3 { font-size: 1.05rem; letter-spacing: -.01em }
 [data-testid="stHeaderActionElements"], .stDeployButton, [data-testid="stDecoration"] { display: none }
+[data-testid="stBaseButton-primary"] p { color: #06211d; font-weight: 600 }
 .log { font-size: .8rem; line-height: 1.45; color: #98a2ae; margin: 0; white-space: pre-wrap }
 """
 
@@ -40,6 +41,11 @@ def show() -> None:
         for title, path, icon, panel in PANELS
     ]
     st.navigation(pages, position="top").run()
+
+
+def show_one(path: str) -> None:
+    """One panel alone."""
+    _panel(next(panel for _, name, _, panel in PANELS if name == path), look(hub().settings))
 
 
 def _panel(panel: panel_play.Panel, shelf: Shelf) -> None:

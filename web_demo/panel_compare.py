@@ -25,44 +25,42 @@ HELD = 6  # frames that a random action is held
 
 def show(shelf: Shelf) -> None:
     """The panel."""
-    left, right = st.columns([1, 2.2], gap="large")
+    left, right, third = st.columns([1, 1, 1.1], gap="large")
     with left:
-        sides = _sides(shelf)
-        start = choose_start(sides[0].entry, "compare")
-        actions = _actions(sides[0].entry)
+        one = _side(shelf, "Left")
+    with right:
+        sides = one, _side(shelf, "Right", other_than=one.entry.name)
+    with third:
+        start = choose_start(one.entry, "compare")
+    with left:
+        actions = _actions(one.entry)
+    with right:
         with st.expander("Sampling"):
             seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="compare-seed")
             zero = st.toggle("Always the likeliest tokens", key="compare-zero", help="No noise.")
-        why = fits(sides[0].entry, sides[1].entry)
-        if why:
+        if why := fits(sides[0].entry, sides[1].entry):
             st.warning(f"These cannot be compared: {why}.")
-        go = st.button(
-            "Compare", type="primary", disabled=bool(why) or start is None or not actions, width="stretch"
-        )
-    with right:
-        if go and start is not None and actions:
-            with st.status("comparing") as status:
-                st.session_state[DONE] = compare(
-                    sides, start.frame, actions, int(seed), zero, lambda what: status.update(label=what)
-                )
-                status.update(label="done", state="complete")
-        if DONE in st.session_state:
-            _result(st.session_state[DONE])
-        else:
-            st.title("Is it still the same world?")
-            st.write(
-                "Choose two bundles, or one bundle in two runtimes. Both play the same actions from the same "
-                "picture with the same noise; what differs is what the precision or the runtime costs."
+        ready = not why and start is not None and bool(actions)
+        go = st.button("Compare", type="primary", disabled=not ready, width="stretch")
+    if go and start is not None:
+        with st.status("comparing") as status:
+            st.session_state[DONE] = compare(
+                sides, start.frame, actions, int(seed), zero, lambda what: status.update(label=what)
             )
+            status.update(label="done", state="complete")
+    if DONE in st.session_state:
+        _result(st.session_state[DONE])
+    else:
+        st.title("Is it still the same world?")
+        st.write(
+            "Choose two bundles, or one bundle in two runtimes. Both play the same actions from the same "
+            "picture with the same noise; what differs is what the precision or the runtime costs."
+        )
 
 
-def _sides(shelf: Shelf) -> tuple[Side, Side]:
-    st.markdown("### Left")
-    a = choose_entry(shelf, "compare-a")
-    one = Side(entry=a, runtime=choose_runtime(a, "compare-a"))
-    st.markdown("### Right")
-    b = choose_entry(shelf, "compare-b", other_than=a.name)
-    return one, Side(entry=b, runtime=choose_runtime(b, "compare-b"))
+def _side(shelf: Shelf, name: str, other_than: str | None = None) -> Side:
+    entry = choose_entry(shelf, f"compare-{name}", name, other_than)
+    return Side(entry=entry, runtime=choose_runtime(entry, f"compare-{name}"))
 
 
 def _actions(entry: Entry) -> list[int]:
@@ -71,7 +69,9 @@ def _actions(entry: Entry) -> list[int]:
     ticket: Ticket | None = st.session_state.get(TICKET)
     played = ticket.recording.kept().actions if ticket else []
     ways = ["At random", "Typed", *(["My last play"] if played else [])]
-    way = st.segmented_control("Actions", ways, default=ways[0], required=True, key="compare-actions-way")
+    way = st.segmented_control(
+        "Actions", ways, default=ways[0], required=True, key="compare-actions-way", wrap=True
+    )
     if way == "Typed":
         text = st.text_input("Which", "1,1,4x8,2x6", key="compare-actions", help="4x8: action 4, eight times")
         try:

@@ -18,6 +18,7 @@ from pocketgenie.web_demo.shelf import Shelf, sources
 TARGETS: dict[Target, str] = {
     "onnx": "ONNX Runtime, on any CPU or card",
     "tensorrt": "TensorRT engines for NVIDIA cards, and the ONNX",
+    "web": "a folder that plays in any browser",
 }
 PRECISIONS: dict[Precision, str] = {
     "fp32": "exact; the largest",
@@ -25,7 +26,7 @@ PRECISIONS: dict[Precision, str] = {
     "int8": "a quarter of the size; fastest on CPUs",
     "int4": "the smallest",
 }
-USUAL: dict[Target, Precision] = {"onnx": "int8", "tensorrt": "fp16"}
+USUAL: dict[Target, Precision] = {"onnx": "int8", "tensorrt": "fp16", "web": "int8"}
 CARDS_HERE = [name for name in CARDS if name.startswith("rtx")]
 
 

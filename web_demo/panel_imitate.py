@@ -7,6 +7,7 @@ import base64
 import numpy as np
 import streamlit as st
 
+from pocketgenie.errors import UserError
 from pocketgenie.export.page import Block, Section, Strip, Table, Text
 from pocketgenie.runtimes.pictures import encode_gif, strip
 from pocketgenie.web_demo.recording import scale_for
@@ -24,6 +25,8 @@ def show(shelf: Shelf) -> None:
     left, right = st.columns([1, 2.2], gap="large")
     with left:
         entry = choose_entry(shelf, "imitate")
+        if "infer_action" not in entry.manifest.graphs:
+            raise UserError(f"{entry.name} has no action model: it cannot tell what happens in a video")
         runtime = choose_runtime(entry, "imitate")
         st.markdown("### The video to imitate")
         file = st.file_uploader(

@@ -34,9 +34,10 @@ def show(shelf: Shelf) -> None:
             return
         ticket = ticket_for(entry, runtime, start, int(seed), zero)
         spec = entry.manifest.spec
-        component("play", style("play"))(
+        component("play", style("play"), isolated=False)(
             key="play-canvas",
             data={
+                "name": spec.name,
                 "ticket": ticket.key,
                 "revision": ticket.revision,
                 "width": spec.width,

@@ -56,5 +56,5 @@ def make_routes(hub: Hub) -> list[BaseRoute]:
         WebSocketRoute(f"{PREFIX}/play", socket),
         Route(f"{PREFIX}/recording/{{form}}", recording, methods=["GET"]),
         Mount(f"{PREFIX}/canvas", Scripts(directory=HERE / "canvas"), name="canvas"),
-        Mount(f"{PREFIX}/ui", Scripts(directory=HERE / "site" / "ui", check_dir=False), name="ui"),
+        Mount(f"{PREFIX}/site/ui", Scripts(directory=HERE / "site" / "ui"), name="ui"),
     ]

@@ -34,14 +34,22 @@ export default function({ parentElement, data, setStateValue }) {
   return () => { over = true; end(); };
 }
 """
+COLOURS = 10
 WAYS = ("Gallery", "Upload", "Camera", "Draw", "Describe")
 
 
 @cache
-def component(name: str, styles: str) -> Any:
-    """A component whose script is web_demo/canvas/NAME.js, with a `mount(element, data, setStateValue)`."""
+def component(name: str, styles: str, isolated: bool = True) -> Any:
+    """A component whose script is web_demo/canvas/NAME.js, with a `mount(element, data, setStateValue)`.
+
+    Isolated ones have a shadow root: there their keys look as if they came from the root, not from a button.
+    """
     return st.components.v2.component(
-        f"pocketgenie_{name}", html='<div class="root"></div>', css=styles, js=LOADER % name
+        f"pocketgenie_{name}",
+        html='<div class="root"></div>',
+        css=styles,
+        js=LOADER % name,
+        isolate_styles=isolated,
     )
 
 
@@ -95,7 +103,7 @@ def choose_runtime(entry: Entry, key: str) -> str:
 
 def choose_start(entry: Entry, key: str) -> Picture | None:
     """A picture to start from, by one of several ways; None until there is one."""
-    way = st.pills("Start from", WAYS, default=WAYS[0], required=True, key=f"{key}-way")
+    way = st.pills("Start from", WAYS, default=WAYS[0], required=True, key=f"{key}-way", wrap=True)
     spec = entry.manifest.spec
     try:
         match way:
@@ -144,7 +152,7 @@ def _drawing(entry: Entry, key: str) -> Picture | None:
     spec = entry.manifest.spec
     state = component("draw", style("draw"))(
         key=f"{key}-draw",
-        data={"width": spec.width, "height": spec.height},
+        data={"width": spec.width, "height": spec.height, "colours": _colours(entry)},
         default={"png": None},
         on_png_change=lambda: None,
     )
@@ -155,6 +163,15 @@ def _drawing(entry: Entry, key: str) -> Picture | None:
     except ValueError:
         return None
     return picture_of(data, spec, "the drawing")
+
+
+def _colours(entry: Entry) -> list[list[int]]:
+    """What to draw with: the gallery's own colours, the most frequent first."""
+    frames = [picture.frame for picture in gallery(entry)] or [np.zeros((8, 8, 3), np.uint8)]
+    few = Image.fromarray(np.concatenate(frames)).quantize(COLOURS, Image.Quantize.MEDIANCUT)
+    counted = sorted(few.getcolors() or [], reverse=True)
+    palette = np.array(few.getpalette(), np.uint8).reshape(-1, 3)
+    return [palette[index].tolist() for _, index in counted if isinstance(index, int)]
 
 
 def _described(entry: Entry, key: str) -> Picture | None:

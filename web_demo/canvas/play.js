@@ -1,12 +1,15 @@
 // @ts-check
-// The player on the page: canvas, pad, charts, downloads. Mounted by the Streamlit component of page_canvas.py.
+// The player on the page: canvas, pad, charts, downloads. Keys, pad, touch and gamepad are the browser player's.
 
 import { Gauges } from './gauges.js';
-import { Hands } from './hands.js';
+import { Hands, Keys } from '../site/ui/hands.js';
+import { Pad } from '../site/ui/pad.js';
+import { Picture } from '../site/ui/screen.js';
 import { Link } from './link.js';
 
 /**
  * @typedef {object} Data
+ * @property {string} name of the world: its keys are kept under it
  * @property {string} ticket
  * @property {number} revision another one: begin again at the ticket's start picture
  * @property {number} width
@@ -28,7 +31,8 @@ export class Play {
   /** @param {ParentNode & Node} parent @param {Data} data */
   constructor(parent, data) {
     const root = document.createElement('div');
-    root.className = 'play';
+    root.className = 'pg-play';
+    root.dataset.ticket = data.ticket;
     root.innerHTML = `
       <div class="left">
         <div class="stage"><canvas width="${data.width}" height="${data.height}"></canvas>
@@ -48,15 +52,14 @@ export class Play {
     this.root = root;
     this.data = data;
     const find = (/** @type {string} */ what) => /** @type {HTMLElement} */ (root.querySelector(what));
-    this.canvas = /** @type {HTMLCanvasElement} */ (find('canvas'));
-    this.pen = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext('2d'));
-    this.image = this.pen.createImageData(data.width, data.height);
-    this.image.data.fill(255);
+    this.picture = new Picture(/** @type {HTMLCanvasElement} */ (find('.stage canvas')), data);
     this.gauges = new Gauges(find('.gauges'));
-    this.hands = new Hands(find('.pad'), data.actions, data.arrows, (action) => {
+    const keys = new Keys(data.name, data);
+    this.pad = new Pad(find('.pad'), data, keys);
+    this.hands = new Hands(find('.pad'), keys, (action) => {
       this.link.send({ type: 'hold', action });
-      this.hands.light(action);
-    });
+      this.pad.light(action);
+    }, (key) => this.command(key));
     find('.again').onclick = () => this.link.send({ type: 'restart' });
     for (const name of ['.on', '.free']) find(name).onchange = () => this.pace();
     for (const link of root.querySelectorAll('a')) {
@@ -81,20 +84,19 @@ export class Play {
     this.link.send({ type: 'pace', fps: free ? null : this.data.fps, on });
   }
 
+  /** A key with a task of its own. @param {string} key */
+  command(key) {
+    const press = { ' ': '.on', a: '.on', u: '.free', r: '.again', s: '[data-form=gif]' }[key];
+    if (press) /** @type {HTMLElement} */ (this.root.querySelector(press)).click();
+  }
+
   /** @param {import('./link.js').Frame} frame */
   draw(frame) {
-    const { data } = this.image;
-    const { pixels } = frame;
-    for (let from = 0, to = 0; from < pixels.length; from += 3, to += 4) {
-      data[to] = pixels[from];
-      data[to + 1] = pixels[from + 1];
-      data[to + 2] = pixels[from + 2];
-    }
-    this.pen.putImageData(this.image, 0, 0);
+    this.picture.draw(frame.pixels);
     this.gauges.add(frame);
     this.root.dataset.frame = String(frame.number);
     this.veil(null);
-    if (this.hands.action === null) this.hands.light(frame.action < 0 ? null : frame.action);
+    if (this.hands.action === null) this.pad.light(frame.action < 0 ? null : frame.action);
   }
 
   /** @param {any} said */
@@ -136,6 +138,7 @@ export class Play {
   close() {
     this.link.close();
     this.hands.close();
+    this.pad.close();
     this.gauges.close();
     this.root.remove();
   }
