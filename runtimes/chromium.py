@@ -99,6 +99,10 @@ class Chromium:
         answer = self._do(lambda: self.page.evaluate(script, argument))
         return answer
 
+    def listen(self, hear: Callable[[str], None]) -> None:
+        """`hear` gets every line that the page and its workers write to the console."""
+        self._do(lambda: self.page.on("console", lambda message: hear(message.text)))
+
     def adapter(self) -> dict[str, Any] | None:
         """WebGPU's adapter as an open page sees it: {name, software}; None without one."""
         found: dict[str, Any] | None = self.ask(ADAPTER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,16 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pocketgenie.errors import UserError
 from pocketgenie.export.lint_web import placed_on_cpu
+from pocketgenie.export.ortweb import fetch_package, unpack
 from pocketgenie.export.webgpu import for_webgpu, wide_tables
 from pocketgenie.export.world import ExportOptions, export_checkpoint
 from pocketgenie.quantize.int8 import to_int8_cpu
 from pocketgenie.quantize.products import merged, products
 from pocketgenie.quantize.storage import narrow_tables
+from pocketgenie.runtimes.chromium import Chromium
+from pocketgenie.runtimes.serve import serving
 
 GRAPHS = ("encode", "observe", "step", "decode", "play", "logits", "infer_action")
 LIMITS = {"tokens": 64, "noise": 200, "action": 5, "filled": 4}
@@ -147,3 +152,40 @@ def _model(nodes, of: int, shape, made: int, result) -> onnx.ModelProto:
         [numpy_helper.from_array(np.zeros(1, np.float32), "unused")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+LOAD = """async (graph) => {
+    const ort = await import('/webgpu/ort.webgpu.min.mjs');
+    ort.env.wasm.wasmPaths = '/webgpu/';
+    ort.env.wasm.numThreads = 1;
+    const bytes = Uint8Array.from(atob(graph), (c) => c.charCodeAt(0));
+    await ort.InferenceSession.create(bytes, { executionProviders: ['webgpu'], logSeverityLevel: 0 });
+}"""
+
+
+@pytest.mark.browser
+def test_the_browser_leaves_the_same_nodes_to_the_cpu(tiny_bundle, tmp_path):
+    """The rules against ONNX Runtime Web's own log of where it places each node."""
+    try:
+        unpack(fetch_package(), tmp_path)
+        browser = Chromium(webgpu=True)
+    except UserError as error:
+        pytest.skip(str(error))
+    said: list[str] = []
+    with serving(tmp_path) as address:
+        try:
+            browser.open_blank(f"{address}/blank")
+            if browser.adapter() is None:
+                pytest.skip("no WebGPU adapter")
+            browser.listen(said.append)
+            for graph in ("play", "encode", "infer_action"):
+                model = onnx.load(tiny_bundle / f"{graph}.onnx")
+                for shaped, clean in ((model, False), (for_webgpu(model), True)):
+                    said.clear()
+                    browser.ask(LOAD, base64.b64encode(shaped.SerializeToString()).decode())
+                    log = "\n".join(said)
+                    assert "placed on [WebGpuExecutionProvider]" in log, "it says where the nodes are"
+                    assert ("All nodes placed on [WebGpuExecutionProvider]" in log) == clean, (graph, clean)
+                    assert (not placed_on_cpu(shaped)) == clean
+        finally:
+            browser.close()
