@@ -19,7 +19,7 @@ from pocketgenie.errors import UserError
 from pocketgenie.genie import graphs
 from pocketgenie.genie.checkpoint import NATIVE, read_header
 from pocketgenie.genie.config import first_error
-from pocketgenie.genie.contract import World
+from pocketgenie.genie.contract import World, signatures
 from pocketgenie.genie.spec import Frozen
 
 PLUGINS = "pocketgenie.worlds"
@@ -72,7 +72,16 @@ def load_world(folder: Path) -> World:
         config = kind.Config.model_validate(header.config)
     except ValidationError as error:
         raise UserError(f"{folder / 'world.json'}: config.{first_error(error)}") from None
-    return kind.load(folder, config)
+    world = kind.load(folder, config)
+    if lacking := _lacking(world):
+        raise UserError(f"the world {header.kind!r} has no {', '.join(lacking)}; see docs/import.md")
+    return world
+
+
+def _lacking(world: World) -> list[str]:
+    """What the contract asks for and a world has not."""
+    members = [name for name in ("spec", "graphs", "full_logits") if not hasattr(world, name)]
+    return members or sorted(signatures(world.spec).keys() - world.graphs().keys())
 
 
 def find_kind(name: str) -> Kind:
@@ -106,7 +115,7 @@ def installed() -> dict[str, EntryPoint]:
 def _load(point: EntryPoint) -> object:
     try:
         return point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever that package does
         raise UserError(
             f"the package of the world {point.name!r} does not load ({point.value}: {error})"
         ) from error

@@ -60,11 +60,28 @@ def test_all_safetensors_belong_to_a_foreign_checkpoint(stranger):
     assert checkpoint_hash(stranger) != before
 
 
-def test_an_installed_package_plays_its_own_kind(stranger, plugin):
-    plugin.Config, plugin.load = Config, lambda folder, config: (folder, config)
-    loaded: object = kinds.load_world(stranger)
-    assert loaded == (stranger, Config(size=3))
+def test_an_installed_package_plays_its_own_kind(stranger, plugin, tiny_checkpoint):
+    world, asked = load_native(tiny_checkpoint), []
+
+    def load(folder, config):
+        asked.append((folder, config))
+        return world
+
+    plugin.Config, plugin.load = Config, load
+    assert kinds.load_world(stranger) is world and asked == [(stranger, Config(size=3))]
     assert "stranger" in kinds.installed()
+
+
+def test_what_a_world_lacks_of_the_contract_is_named(stranger, plugin, tiny_checkpoint, monkeypatch):
+    world = load_native(tiny_checkpoint)
+    graphs = world.graphs()
+    monkeypatch.setattr(world, "graphs", lambda: {name: graphs[name] for name in ("encode", "decode")})
+    plugin.Config, plugin.load = Config, lambda folder, config: world
+    with pytest.raises(UserError, match="has no infer_action, logits, observe, play, step; see"):
+        kinds.load_world(stranger)
+    plugin.load = lambda folder, config: object()
+    with pytest.raises(UserError, match="has no spec, graphs, full_logits"):
+        kinds.load_world(stranger)
 
 
 def test_a_kind_that_is_not_installed_is_named_and_not_imported(stranger, monkeypatch):
