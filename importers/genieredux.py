@@ -91,8 +91,8 @@ def describe(config: GenieReduxConfig) -> dict[str, str]:
     return {
         "world": f"{config.height}x{config.width}, {config.tokens} tokens of {config.dynamics.codes} codes, "
         f"{config.dynamics.actions} actions ({kind})",
-        "window": f"{config.window} past frames, where the project ends; here play goes on: {config.keeps} "
-        "stay and are observed anew, as positions count from the window's first frame",
+        "window": f"{config.window} past frames (the project ends after {config.most_frames}). "
+        f"Here play goes on: {config.keeps} stay and are observed anew, as positions count from the first",
         "sampling": "one greedy pass a frame, which is what the project's own samplers come to",
         "frames per second": f"{config.fps:g}; no file shows it (--set fps=...)",
     }
