@@ -9,7 +9,7 @@ from pocketgenie.export.manifest import Engines
 from pocketgenie.runtimes.device import Device, too_little_memory
 from pocketgenie.runtimes.device_backend import nbytes
 
-PLAYED = ("encode", "observe", "play", "decode")
+PLAYED = ("encode", "observe", "prefill", "play", "decode")
 """The graphs that every player opens; the others serve `check`."""
 
 
