@@ -46,7 +46,7 @@ def check(
     entrants = choose(bundle, asked)
     clips = held_out_clips(bundle, options.clips)
     if clips is None and bundle.manifest.reference:
-        raise UserError(f"{folder} has no clips to be checked with; export it with --clips FILE.npz, or `bench` it")
+        raise UserError(f"{folder} has no clips to ask about; export it with --clips FILE.npz, or `bench` it")
     if clips is None or bundle.manifest.reference is None:
         raise UserError(
             f"{folder} has no reference and clips; export it again without --no-reference, or `bench` it"
