@@ -22,7 +22,8 @@ from pocketgenie.export.lint_web import placed_on_cpu
 from pocketgenie.export.manifest import Draft, GraphEntry
 from pocketgenie.export.onnx import WEIGHTS, Convert, WeightsFile, outside_files, traced, write_graph
 from pocketgenie.export.ortweb import FILES, unpack
-from pocketgenie.export.webgpu import for_webgpu, wide_tables
+from pocketgenie.export.wasm import for_wasm
+from pocketgenie.export.webgpu import for_webgpu
 from pocketgenie.genie.contract import GraphDef
 from pocketgenie.genie.noise import ROW, TABLE_OFFSETS, rows_for
 
@@ -71,7 +72,7 @@ def export_web_graphs(
                 gpu = for_webgpu(model)
                 on_cpu.extend(f"{name}: {finding}" for finding in placed_on_cpu(gpu))
                 write_graph(gpu, place / f"{name}{GPU}", weights)
-                file = write_graph(wide_tables(model), place / f"{name}.onnx", weights)
+                file = write_graph(for_wasm(model), place / f"{name}.onnx", weights)
                 written[name] = f"{WORLD}/{file.name}"
 
     write(first, weights := WeightsFile(place / WEIGHTS))
