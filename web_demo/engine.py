@@ -19,7 +19,7 @@ from pocketgenie.web_demo.settings import IDLE_SECONDS
 from pocketgenie.web_demo.shelf import Entry
 from pocketgenie.web_demo.tickets import Ticket
 
-ANSWER = 60.0  # seconds for a frame; then the process counts as hung, and is started again
+ANSWER = 30.0  # seconds for a frame; then the process counts as hung, and is started again
 DEATHS = (3, 60.0)  # more in so many seconds, and the engine is given up
 
 
@@ -171,7 +171,8 @@ class Engine:
     def _do(self, seat: Seat, work: int | str) -> None:
         if self.worker is None:
             seat.tell("loading", bundle=self.entry.name, runtime=self.runtime)
-            self.worker = Worker(self.runtime, Playing, self.entry.folder, self.runtime, timeout=ANSWER)
+            self.worker = Worker(self.runtime, Playing, self.entry.folder, self.runtime)
+            self.worker.timeout = ANSWER
         ticket, began = seat.ticket, perf_counter()
         if work == "start":
             with self.changed:

@@ -31,7 +31,8 @@ class Hub:
             if entry is None or runtime not in entry.runtimes:
                 raise UserError(f"there is no bundle {bundle} for {runtime}; reload the page")
             if found := self.engines.get((bundle, runtime)):
-                if found.entry.manifest.seal == entry.manifest.seal or found.busy:
+                same = found.entry.manifest.seal == entry.manifest.seal
+                if found.thread.is_alive() and (same or found.busy):
                     return found
                 self.engines.pop((bundle, runtime)).close()  # the bundle was exported anew
             idle = sorted((one for one in self.engines.values() if not one.busy), key=lambda one: one.used)

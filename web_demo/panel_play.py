@@ -56,6 +56,8 @@ def ticket_for(entry: Entry, runtime: str, start: Picture, seed: int, zero: bool
     wanted = (entry.name, runtime, entry.manifest.seal)
     other = st.session_state.get(TICKET_OF) != wanted
     if known is None or other or hub().tickets.find(known.key) is None:
+        if known is not None:
+            hub().tickets.drop(known.key)
         known = hub().tickets.add(
             Ticket(bundle=entry.name, runtime=runtime, start=start.frame, seed=seed, temperature_zero=zero)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketgenie.genie.spec import WorldSpec
+from pocketgenie.runtimes.machine import cores
 from pocketgenie.runtimes.pictures import Frame
 from pocketgenie.runtimes.player import Player
 
@@ -38,6 +40,10 @@ class Playing:
 
     def __init__(self, folder: Path, runtime: str) -> None:
         self.player = Player(folder, runtime)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(cores())
+        self.start(np.full(self.player.spec.frame_shape, 127, np.uint8), 0, False)
+        self.step(0)  # what compiles or loads at its first use does so here
 
     def spec(self) -> WorldSpec:
         """What is played."""

@@ -77,20 +77,12 @@ class Drawing:
 
     def draw(self, words: str, seed: int, steps: int | None = None) -> NDArray[np.uint8]:
         """uint8 [h, w, 3] in the model's own size"""
-        how: dict[str, Any] = {} if steps is None else {"num_inference_steps": steps}
-        if kind_is_numpy(self.pipeline):
-            how["generator"] = np.random.RandomState(seed)
-        else:
-            import torch
+        import torch
 
-            how["generator"] = torch.Generator().manual_seed(seed)
+        how: dict[str, Any] = {} if steps is None else {"num_inference_steps": steps}
+        how["generator"] = torch.Generator().manual_seed(seed)
         image = self.pipeline(words, **how).images[0]
         return np.asarray(image.convert("RGB"), np.uint8)
-
-
-def kind_is_numpy(pipeline: Any) -> bool:
-    """Older ORT pipelines draw their noise with numpy."""
-    return "numpy" in str(getattr(pipeline, "generator_type", ""))
 
 
 _ONE = threading.Lock()
@@ -110,14 +102,9 @@ def draw(folder: Path, words: str, seed: int, steps: int | None = None) -> NDArr
         picture: NDArray[np.uint8] = worker.call("draw", words[:MAX_WORDS], seed, steps)
         return picture
     except WorkerFailed as failure:
-        if not isinstance(failure, WorkerFailed) or failure.who:
-            _close()
+        if _worker.cache_info().currsize:  # a process that failed is not asked again
+            _worker(folder).close()
+            _worker.cache_clear()
         raise UserError(f"{failure.who} {failure}") from None
     finally:
         _ONE.release()
-
-
-def _close() -> None:
-    """A process that failed is not asked again."""
-    if _worker.cache_info().currsize:
-        _worker.cache_clear()

@@ -22,7 +22,7 @@ MAX_SOCKETS: Final = 16
 """Players and those who wait, together; further ones are refused before the handshake."""
 MAX_ENGINES: Final = 2
 """Processes that play at the same time; an idle one makes room for another."""
-MAX_TICKETS: Final = 64
+MAX_TICKETS: Final = 24
 """Open pages that may play; the oldest is forgotten."""
 MESSAGES_PER_SECOND: Final = 1500
 """Of one socket: an acknowledgement for every frame and the keys; who sends more is shut out."""

@@ -13,7 +13,7 @@ from pocketgenie.runtimes.pictures import Frame
 from pocketgenie.runtimes.player import MAX_PLAYED
 from pocketgenie.web_demo.settings import MAX_TICKETS
 
-KEPT_FRAMES, KEPT_MB = 1200, 48
+KEPT_FRAMES, KEPT_MB = 1200, 32
 """What a recording holds at most: two minutes at 10 frames a second, and less of large frames."""
 
 
@@ -92,6 +92,11 @@ class Tickets:
             while len(self.known) > MAX_TICKETS:
                 self.known.popitem(last=False)
             return ticket
+
+    def drop(self, key: str) -> None:
+        """Forget one, and what it has recorded."""
+        with self.lock:
+            self.known.pop(key, None)
 
     def find(self, key: str) -> Ticket | None:
         """By its key; it becomes the newest."""

@@ -128,7 +128,7 @@ def choose_start(entry: Entry, key: str) -> Picture | None:
     except UserError as error:
         st.error(str(error))
         return None
-    if picture is not None:
+    if picture is not None and way != "Draw":
         st.image(png(picture.frame), caption=picture.done, width=160)
     return picture
 
@@ -168,7 +168,7 @@ def _drawing(entry: Entry, key: str) -> Picture | None:
 def _colours(entry: Entry) -> list[list[int]]:
     """What to draw with: the gallery's own colours, the most frequent first."""
     frames = [picture.frame for picture in gallery(entry)] or [np.zeros((8, 8, 3), np.uint8)]
-    few = Image.fromarray(np.concatenate(frames)).quantize(COLOURS, Image.Quantize.MEDIANCUT)
+    few = Image.fromarray(np.concatenate(frames)).quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
     counted = sorted(few.getcolors() or [], reverse=True)
     palette = np.array(few.getpalette(), np.uint8).reshape(-1, 3)
     return [palette[index].tolist() for _, index in counted if isinstance(index, int)]

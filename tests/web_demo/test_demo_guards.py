@@ -148,11 +148,12 @@ def test_orders_are_validated() -> None:
         )
 
 
-def finished(job: Job, seconds: float = 120) -> Job:
+def finished(job: Job, seconds: float = 280) -> Job:
     job.thread.join(seconds)
     return job
 
 
+@pytest.mark.slow
 def test_a_job_exports_and_says_what_it_does(tiny_checkpoint: Path, tmp_path: Path) -> None:
     order = ExportOrder(
         checkpoint=tiny_checkpoint, destination=tmp_path / "made", target="onnx", precision="fp32"

@@ -68,10 +68,10 @@ def component_data(app: AppTest, name: str) -> dict[str, Any]:
     """What the last component of this name was given."""
     found = []
     for block in walk(app._tree.root):
-        proto = getattr(block, "proto", None)
+        proto: Any = getattr(block, "proto", None)
         if getattr(proto, "component_name", "") == f"pocketgenie_{name}":
-            found.append(proto)
-    data: dict[str, Any] = json.loads(found[-1].json)
+            found.append(proto.json)
+    data: dict[str, Any] = json.loads(found[-1])
     return data
 
 
@@ -107,8 +107,8 @@ def test_a_damaged_bundle_is_named_and_left_out(page: Any, settings: Settings) -
 
 def test_play_hands_out_a_ticket_and_keeps_it(page: Any) -> None:
     app = sound(page("play"))
-    first = app.session_state[TICKET]
-    assert hub().tickets.find(first.key) is first and first.revision == 0
+    first: Any = app.session_state[TICKET]
+    assert hub().tickets.known[first.key] is first and first.revision == 0
     assert component_data(app, "play")["ticket"] == first.key
     app.number_input(key="play-seed").set_value(7).run()
     assert app.session_state[TICKET] is first and (first.seed, first.revision) == (7, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "tiny"
 
 
+@pytest.mark.slow
 def test_words_become_a_picture_and_the_seed_decides(pipeline: Path) -> None:
     assert kind_of(pipeline) == "torch" and what_is_missing(pipeline) == ""
     one = draw(pipeline, "green hills", seed=1, steps=2)
@@ -82,10 +84,10 @@ def test_words_become_a_picture_and_the_seed_decides(pipeline: Path) -> None:
     assert (one != draw(pipeline, "green hills", seed=2, steps=2)).any()
 
 
+@pytest.mark.slow
 def test_an_exported_model_draws_through_onnxruntime(pipeline: Path, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("optimum.onnxruntime", reason="the extra `prompt` is not installed")
-    exported = onnxruntime.ORTStableDiffusionPipeline.from_pretrained(pipeline, export=True)
-    exported.save_pretrained(tmp_path / "exported")
+    onnx = pytest.importorskip("optimum.exporters.onnx", reason="the extra `prompt` is not installed")
+    onnx.main_export(str(pipeline), tmp_path / "exported", task="text-to-image", library_name="diffusers")
     assert kind_of(tmp_path / "exported") == "onnx" and what_is_missing(tmp_path / "exported") == ""
     picture = draw(tmp_path / "exported", "green hills", seed=1, steps=2)
     assert picture.dtype == np.uint8 and picture.shape == (32, 32, 3)
@@ -103,10 +105,9 @@ def test_what_is_no_model(tmp_path: Path, index: str) -> None:
         kind_of(tmp_path)
 
 
+@pytest.mark.slow
 def test_pickled_weights_and_code_are_not_loaded(pipeline: Path, tmp_path: Path) -> None:
     """Only safetensors are read: a folder with .bin weights instead is refused, whatever they would do."""
-    import shutil
-
     folder = tmp_path / "pickled"
     shutil.copytree(pipeline, folder)
     for path in folder.rglob("*.safetensors"):

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -179,6 +179,19 @@ def test_the_second_waits_and_is_told(server: Server) -> None:
             assert word(last, "place")["ahead"] == 1
 
 
+def test_who_sleeps_while_others_wait_loses_the_place(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pocketgenie.web_demo.engine.IDLE_SECONDS", 0.5)
+    with server.open(server.ticket()) as sleeper:
+        next_frame(sleeper)
+        with server.open(server.ticket()) as other:
+            assert word(other, "place")["ahead"] == 1
+            assert word(other, "place")["ahead"] == 0
+            assert "others were waiting" in word(sleeper, "idle")["why"]
+            assert word(sleeper, "place")["ahead"] == 1
+
+
 def test_a_dead_engine_is_started_again_and_says_so(server: Server) -> None:
     with server.open(server.ticket()) as socket:
         next_frame(socket)
@@ -333,7 +346,9 @@ def raw(server: Server, headers: dict[str, str]) -> Iterator[ClientConnection]:
 
     host = headers.get("Host", f"127.0.0.1:{server.port}")
     plain = sockets.create_connection(("127.0.0.1", server.port))
-    with connect(f"ws://{host}/pocketgenie/play", sock=plain, origin=headers.get("Origin")) as socket:
+    with connect(
+        f"ws://{host}/pocketgenie/play", sock=plain, origin=cast(Any, headers.get("Origin"))
+    ) as socket:
         yield socket
 
 
