@@ -28,6 +28,6 @@ def recognise(path: Path, name: str | None = None) -> str:
         if found:
             return found[0]
     raise UserError(
-        f"{path} is no checkpoint of {', '.join(KINDS)}; name its project with --from, or bring your own "
-        f"world as a package with the entry point {PLUGINS} (docs/import.md)"
+        f"{path} is no checkpoint of {', '.join(KINDS)}, or a damaged one; name its project with --from, or "
+        f"bring your own world as a package with the entry point {PLUGINS} (docs/import.md)"
     )
