@@ -2,24 +2,26 @@
 
 import { chooseDevice } from './engine/device.js';
 import { Engine } from './engine/engine.js';
+import { copyLink, saveFilm, saveLog } from './keeping.js';
+import { Meeting } from './meeting.js';
+import { bytesFor, fetchWorld, WORLD } from './opening.js';
+import { at, button, canvas, click, curtain, dialog, fail, say, sayTrouble, write } from './page.js';
 import { mountBindings } from './ui/bindings.js';
-import { palette } from './ui/colours.js';
-import { download, find, make, megabytes, still } from './ui/dom.js';
-import { encodeGif } from './ui/gif.js';
+import { distinct, palette } from './ui/colours.js';
+import { find, make, megabytes, still } from './ui/dom.js';
 import { Hands, Keys } from './ui/hands.js';
 import { Loop } from './ui/loop.js';
 import { Meters } from './ui/meters.js';
 import { mountOffline } from './ui/offline.js';
 import { Pad } from './ui/pad.js';
 import { fitPicture, readPicture, toPng } from './ui/picture.js';
-import { fromFragment, fromLog, Run, RunError, toFragment, toLog } from './ui/run.js';
+import { fromFragment, fromLog, Run, RunError } from './ui/run.js';
 import { mountGlow, Picture, Screen } from './ui/screen.js';
 import { Sketch } from './ui/sketch.js';
 import { mountSources, takePicture } from './ui/sources.js';
 import { mountTheme } from './ui/theme.js';
-import { apart, rivals, Tally } from './ui/versus.js';
-import { encodeVideo, videoEnding, videoKind } from './ui/video.js';
-import { isolationWords, wordsFor } from './ui/words.js';
+import { videoKind } from './ui/video.js';
+import { isolationWords } from './ui/words.js';
 
 /** @typedef {import('./engine/types.js').WorldFile} WorldFile */
 /** @typedef {import('./engine/types.js').Loaded} Loaded */
@@ -27,74 +29,7 @@ import { isolationWords, wordsFor } from './ui/words.js';
 /** @typedef {import('./ui/run.js').Recipe} Recipe */
 /** @typedef {import('./ui/run.js').Origin} Origin */
 
-const WORLD = 'world/world.json';
-const SCHEMA = 1;
-const PLAYING = /** @type {const} */ (['play', 'encode', 'observe', 'decode']);
 const SWATCHES = 10;
-const FILM_SIDE = 320; // pixels of a GIF or a video, about
-const SAID_MS = 6000;
-
-const at = (/** @type {string} */ name) => find(document, `#${name}`, HTMLElement);
-const button = (/** @type {string} */ name) => find(document, `#${name}`, HTMLButtonElement);
-const canvas = (/** @type {string} */ name) => find(document, `#${name}`, HTMLCanvasElement);
-const dialog = (/** @type {string} */ name) => find(document, `#${name}`, HTMLDialogElement);
-const write = (/** @type {string} */ name, /** @type {string} */ text) => {
-  if (at(name).textContent !== text) at(name).textContent = text;
-};
-const click = (/** @type {string} */ name, /** @type {() => unknown} */ work) => button(name).addEventListener('click', work);
-
-let silence = 0;
-/** Tell the user, and a screen reader, once. @param {string} words */
-function say(words) {
-  clearTimeout(silence);
-  at('say').textContent = words;
-  silence = setTimeout(() => (at('say').textContent = ''), SAID_MS);
-}
-
-/** What a picture or a run lacks is told; anything else is a fault. @param {unknown} error */
-function sayTrouble(error) {
-  say(error instanceof Error ? error.message : String(error));
-}
-
-/** @param {'invite' | 'loading' | 'trouble' | null} which null: the world itself */
-function curtain(which) {
-  at('curtain').classList.toggle('open', which === null);
-  for (const name of ['invite', 'loading', 'trouble']) at(name).hidden = name !== which;
-}
-
-/** @param {unknown} error @param {() => void} retry */
-function fail(error, retry) {
-  const { title, text, retry: again, wasm } = wordsFor(error);
-  write('trouble-title', title);
-  write('trouble-text', text);
-  button('retry').hidden = !again;
-  button('use-wasm').hidden = !wasm;
-  button('retry').onclick = retry;
-  curtain('trouble');
-}
-
-/** @returns {Promise<WorldFile>} */
-async function fetchWorld() {
-  const answer = await fetch(WORLD).catch(() => null);
-  if (!answer) throw { code: 'network', message: 'the server does not answer; look at the connection and try again' };
-  if (!answer.ok) throw { code: 'missing-file', message: `${WORLD} is not on the server (${answer.status}); copy the whole folder of the site, or export it again` };
-  /** @type {WorldFile | null} */
-  const world = await answer.json().catch(() => null);
-  if (world?.schema_version !== SCHEMA) {
-    const words = world ? `${WORLD} has schema ${world.schema_version}` : `${WORLD} cannot be read`;
-    throw { code: 'schema', message: `${words}, this page reads schema ${SCHEMA}; export the world again with the page's own version` };
-  }
-  return world;
-}
-
-/** Bytes that a first visit fetches to play on a device. @param {WorldFile} world @param {'wasm' | 'webgpu'} device */
-function bytesFor(world, device) {
-  const graphs = { ...world.graphs, ...(device === 'webgpu' ? world.webgpu : {}) };
-  const names = new Set(PLAYING.flatMap((name) => (graphs[name] ? [graphs[name].file, ...graphs[name].data] : [])));
-  const own = [...names].reduce((sum, name) => sum + (world.files[name]?.size ?? 0), 0);
-  const runtime = Object.entries(world.runtime?.[device] ?? {}).reduce((sum, [name, { size }]) => sum + (name.endsWith('.wasm') ? size : 0), 0);
-  return { own, runtime };
-}
 
 class App {
   /** @param {WorldFile} world */
@@ -109,15 +44,13 @@ class App {
     this.given = new Picture(canvas('given'), this.spec);
     this.view = new Picture(canvas('view'), this.spec);
     this.imagined = new Picture(canvas('imagined'), this.spec);
-    this.tally = new Tally(at('verdict'));
+    this.meeting = new Meeting(this.spec);
     /** @type {Uint8Array[]} */
     this.gallery = [];
     /** @type {Loop | null} */
     this.loop = null;
     /** @type {Loaded | null} */
     this.loaded = null;
-    /** @type {Screen | null} */
-    this.otherScreen = null;
     /** What the run begins with. @type {{frame: Uint8Array, origin: Origin} | null} */
     this.start = null;
     /** A run to replay once the world is loaded. @type {number[]} */
@@ -180,7 +113,7 @@ class App {
     if (!this.gallery.length) return palette(new Uint8Array([0, 0, 0, 255, 255, 255, 220, 60, 60, 60, 160, 80, 70, 110, 220, 240, 200, 60]), SWATCHES);
     const joined = new Uint8Array(this.gallery.length * this.gallery[0].length);
     this.gallery.forEach((frame, place) => joined.set(frame, place * frame.length));
-    return palette(joined, SWATCHES);
+    return distinct(palette(joined, 6 * SWATCHES), SWATCHES);
   }
 
   async #readLink() {
@@ -237,7 +170,7 @@ class App {
     }
   }
 
-  /** The keyboard is for playing now. */
+  /** Now the world is for playing. */
   #begun() {
     if (this.loop && matchMedia('(max-width: 60rem)').matches) at('stage').scrollIntoView({ behavior: still() ? 'auto' : 'smooth' });
   }
@@ -265,6 +198,7 @@ class App {
     const bytes = new Uint8Array(await (await toPng(frame, this.spec)).arrayBuffer());
     this.#use(frame, { png: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join('')) });
     this.#begun();
+    at('stage').focus({ preventScroll: true });
   }
 
   /** Load the world, then play. */
@@ -294,7 +228,7 @@ class App {
     }
     write('device', deviceName);
     write('why', [`${why[0].toUpperCase()}${why.slice(1)}.`, this.loaded.device === 'wasm' ? isolationWords() : ''].filter(Boolean).join(' '));
-    this.#offerRivals();
+    this.meeting.offer(this.loaded);
     this.#play(engine);
     curtain(null);
     at('stage').focus({ preventScroll: true });
@@ -351,22 +285,20 @@ class App {
     if (!loop) return;
     loop.closed = true;
     loop.engine.close();
+    loop.other?.close();
     this.#part();
     this.loop = null;
   }
 
   /** @param {import('./engine/types.js').Start} start @param {import('./engine/types.js').Start | null} other */
-  #onStart({ tokens, frame }, other) {
+  #onStart(start, other) {
+    const { tokens, frame } = start;
     this.run.begin(tokens, frame);
     this.meters.clear();
-    this.tally.clear();
+    this.meeting.start(start, other);
     this.screen.draw(frame);
     this.view.draw(frame);
     write('tokens', `${tokens.length} of ${this.spec.codebook} words`);
-    if (other) {
-      this.otherScreen?.draw(other.frame);
-      this.otherScreen?.mark(apart(tokens, other.tokens));
-    }
   }
 
   /** @param {number} action @param {import('./engine/types.js').Played} played @param {import('./engine/types.js').Played | null} other */
@@ -374,12 +306,7 @@ class App {
     const began = performance.now();
     this.screen.draw(played.frame);
     this.run.add(action, played.tokens, played.frame);
-    if (other) {
-      const places = apart(played.tokens, other.tokens);
-      this.otherScreen?.draw(other.frame);
-      this.otherScreen?.mark(places);
-      this.tally.add(played, other, places);
-    }
+    this.meeting.frame(played, other);
     const draw = performance.now() - began;
     this.meters.add({ ...played.ms, draw, total: played.ms.total + draw });
     this.#onState();
@@ -503,14 +430,7 @@ class App {
 
   async #copyLink() {
     try {
-      const link = new URL(toFragment(this.#recipe()), location.href.split('#')[0]).href;
-      history.replaceState(null, '', link);
-      try {
-        await navigator.clipboard.writeText(link);
-        say(`Link copied: it replays these ${this.run.length} frames`);
-      } catch {
-        say('The link is in the address bar: copy it from there');
-      }
+      await copyLink(this.#recipe());
     } catch (error) {
       sayTrouble(error);
     }
@@ -518,79 +438,40 @@ class App {
 
   #saveLog() {
     const facts = { name: this.spec.name, precision: this.world.precision, device: this.loaded?.deviceName ?? '' };
-    download(new Blob([toLog(this.#recipe(), this.run.tokens, facts)], { type: 'application/json' }), this.#file('json'));
-    say('Action log saved');
-  }
-
-  /** @param {string} ending */
-  #file(ending) {
-    return `${this.spec.name}-${this.run.length}-frames.${ending}`;
+    saveLog(this.#recipe(), this.run.tokens, facts);
   }
 
   /** @param {'gif' | 'video'} what */
   async #film(what) {
-    const kind = videoKind();
     if (this.saving || !this.loop) return;
     const frames = this.run.frames.map((frame) => frame.slice());
     if (frames.length < 2) return say('Play something first.');
     this.saving = true;
-    const own = button(what).innerHTML;
-    const scale = Math.max(2, 2 * Math.floor(FILM_SIDE / Math.max(this.spec.width, this.spec.height) / 2));
-    const progress = (/** @type {number} */ share) => (button(what).textContent = `${Math.floor(share * 100)} %`);
     try {
-      const film = what === 'gif' || !kind ? await encodeGif(frames, this.spec, scale, progress) : await encodeVideo(frames, this.spec, scale, kind, progress);
-      download(film, this.#file(what === 'gif' || !kind ? 'gif' : videoEnding(kind)));
-      say(`Saved: ${frames.length} frames, ${megabytes(film.size)}`);
+      await saveFilm(what, frames, this.spec);
     } catch (error) {
       sayTrouble(error);
     }
-    button(what).innerHTML = own;
     this.saving = false;
-  }
-
-  #offerRivals() {
-    if (!this.loaded) return;
-    const options = rivals(this.loaded).map(({ words }, place) => make('option', { value: place }, words));
-    at('rival').replaceChildren(...options);
   }
 
   /** Another runtime joins: the run so far is replayed on both. */
   async #meet() {
     if (!this.loop || !this.loaded) return;
-    const chosen = rivals(this.loaded)[Number(find(document, '#rival', HTMLSelectElement).value)];
-    const engine = new Engine();
-    button('versus').disabled = true;
-    write('verdict', `Loading ${chosen.words}…`);
-    try {
-      const joined = await engine.load({ world: WORLD, device: chosen.device, threads: chosen.threads });
-      if (!this.loop) return engine.close();
-      at('second').hidden = false;
-      find(document, '.screens', HTMLElement).classList.add('two');
-      this.otherScreen = new Screen(at('other'), this.spec, `The same world on ${joined.deviceName}`);
-      write('screen-name', this.loaded.deviceName);
-      write('other-name', joined.deviceName);
-      this.loop.other = engine;
-      this.waiting = this.run.actions;
-      this.#begin();
-      button('versus').setAttribute('aria-pressed', 'true');
-      say(`${joined.deviceName} plays along`);
-    } catch (error) {
-      engine.close();
-      write('verdict', wordsFor(error).text);
+    const engine = await this.meeting.load(this.loaded);
+    if (!engine) return;
+    if (!this.loop) {
+      this.meeting.close();
+      return engine.close();
     }
-    button('versus').disabled = false;
+    this.loop.other = engine;
+    this.waiting = this.run.actions;
+    this.#begin();
   }
 
   #part() {
-    this.loop?.other?.close();
-    if (this.loop) this.loop.other = null;
-    this.otherScreen?.close();
-    this.otherScreen = null;
-    at('second').hidden = true;
-    find(document, '.screens', HTMLElement).classList.remove('two');
-    button('versus').setAttribute('aria-pressed', 'false');
-    this.tally.clear();
-    if (this.loop) this.#begin();
+    this.loop?.part();
+    this.meeting.close();
   }
 
   #facts() {

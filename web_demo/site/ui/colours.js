@@ -45,6 +45,22 @@ function halves({ members, axis }) {
   return [measure(members.slice(0, cut)), measure(members.slice(cut))];
 }
 
+/**
+ * Colours that are far from each other: the first, then always the one farthest from those taken.
+ * @param {Colour[]} colours
+ * @param {number} count
+ * @returns {Colour[]}
+ */
+export function distinct(colours, count) {
+  const away = (/** @type {Colour} */ a, /** @type {Colour} */ b) => (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2;
+  const taken = colours.slice(0, 1);
+  while (taken.length < Math.min(count, colours.length)) {
+    const room = colours.map((colour) => Math.min(...taken.map((other) => away(colour, other))));
+    taken.push(colours[room.indexOf(Math.max(...room))]);
+  }
+  return taken;
+}
+
 /** Looks colours up in a palette, remembering what it found. @param {Colour[]} colours */
 export function nearest(colours) {
   /** @type {Map<number, number>} */

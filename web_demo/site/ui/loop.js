@@ -41,7 +41,7 @@ export class Loop {
     this.held = null;
     /** @type {number | null} */
     this.tapped = null;
-    this.single = this.restart = this.closed = false;
+    this.single = this.restart = this.parting = this.closed = false;
     /** Whether a preview has left the engine somewhere else than at the start. */
     this.astray = false;
     /** Actions whose preview is still to come. @type {number[]} */
@@ -99,6 +99,12 @@ export class Loop {
     this.changed();
   }
 
+  /** The other engine plays along no more. */
+  part() {
+    this.parting = true;
+    this.wake();
+  }
+
   changed() {
     this.wake();
     this.watcher.onState();
@@ -116,6 +122,7 @@ export class Loop {
   async #run() {
     try {
       while (!this.closed) {
+        if (this.parting) this.#part();
         const action = this.restart || !this.picture ? null : this.#due();
         if (this.restart && this.picture) await this.#begin(this.picture);
         else if (action !== null) await this.#step(action);
@@ -140,6 +147,13 @@ export class Loop {
     this.watcher.onStart(start, other);
     this.unseen = this.replaying ? [] : Array.from({ length: this.spec.actions }, (_, action) => action);
     this.watcher.onState();
+  }
+
+  /** Between two frames, so that no call is under way. */
+  #part() {
+    this.parting = false;
+    this.other?.close();
+    this.other = null;
   }
 
   #engines() {

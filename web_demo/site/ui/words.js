@@ -14,8 +14,11 @@ const KNOWN = {
   runtime: { title: 'The player stumbled', retry: true, wasm: true },
 };
 
-/** @param {string} text */
-const sentence = (text) => `${text[0]?.toUpperCase() ?? ''}${text.slice(1)}${/[.!?]$/.test(text) ? '' : '.'}`;
+/** A file's name at the beginning keeps its letters. @param {string} text */
+function sentence(text) {
+  const named = /^\S+\.\w/.test(text);
+  return `${named ? text : `${text.charAt(0).toUpperCase()}${text.slice(1)}`}${/[.!?]$/.test(text) ? '' : '.'}`;
+}
 
 /**
  * @param {unknown} error an EngineError, or anything
