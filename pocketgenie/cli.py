@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pocketgenie import __version__, cli_bench, cli_bundles, cli_distill, cli_import, cli_worlds
+from pocketgenie import __version__, cli_bench, cli_bundles, cli_demo, cli_distill, cli_import, cli_worlds
 from pocketgenie.errors import UserError
 from pocketgenie.screen import console, errors
 
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 for command in (
     *(cli_bundles.export, cli_bundles.check, cli_bench.bench, cli_bundles.play, cli_bundles.doctor),
-    cli_bundles.serve,
+    *(cli_bundles.serve, cli_demo.demo),
     *(cli_worlds.clips, cli_worlds.train, cli_distill.distill, cli_worlds.evaluate),
 ):
     app.command()(command)

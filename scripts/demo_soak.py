@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import csv
 import json
+import logging
 import os
 import random
 import shutil
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome"))
     parser.add_argument("-o", "--out", type=Path, default=Path("soak"))
     given = parser.parse_args()
+    logging.getLogger("websockets.client").disabled = True  # clients that vanish surprise their own library
     with server(given.dist) as (port, process), player(given.chromium, port) as page:
         rows, frames = play(page, process, given.minutes * 60)
         alone, among = crowd(page, port, given.turns)

@@ -43,7 +43,7 @@ class Seat:
         self.due = 0.0
         self.fresh = True
         """To begin (again) at the start picture."""
-        self.touched = monotonic()
+        self.joined = self.touched = monotonic()
         self.place: int | None = None
         self.over = False
         """No more to come: the socket closes once the words are sent."""
@@ -150,13 +150,18 @@ class Engine:
         if not self.seats:
             return None, None, None
         seat = self.seats[0]
-        if len(self.seats) > 1 and monotonic() - seat.touched > IDLE_SECONDS:
+        if self._sleeps(seat):
             self.seats.rotate(-1)
             seat.fresh, seat.ready = True, None
             seat.tell("idle", why="others were waiting; press a key when it is your turn again")
             self._tell_places()
             return self._next_of(self.seats[0])
         return self._next_of(seat)
+
+    def _sleeps(self, seat: Seat) -> bool:
+        """Whether a player has touched nothing for long while the same other one was waiting for as long."""
+        since = monotonic() - IDLE_SECONDS
+        return len(self.seats) > 1 and seat.touched < since and self.seats[1].joined < since
 
     def _next_of(self, seat: Seat) -> tuple[Seat, int | str | None, float | None]:
         if seat.fresh:

@@ -29,7 +29,7 @@ MESSAGES_PER_SECOND: Final = 1500
 WAITING_PER_SECOND: Final = 30
 """The same of one that waits in the queue."""
 IDLE_SECONDS: Final = 60.0
-"""Without a key, while others wait: then the next one plays."""
+"""Without a key, while the same other one waits: then that one plays."""
 
 
 class Settings(Frozen):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 import time
@@ -191,12 +190,6 @@ def test_a_job_can_be_cancelled_and_leaves_nothing(tiny_checkpoint: Path, tmp_pa
     ],
 )
 def test_the_command_refuses_what_it_should(arguments: list[str], words: str, tmp_path: Path) -> None:
-    code = (
-        "import json, sys, typer\nfrom pocketgenie.cli_demo import demo\n"
-        "from pocketgenie.errors import UserError\n"
-        "app = typer.Typer()\napp.command()(demo)\n"
-        "try: app(json.loads(sys.argv[1]))\nexcept UserError as error: print(error); sys.exit(2)"
-    )
-    command = [sys.executable, "-c", code, json.dumps(arguments)]
+    command = [sys.executable, "-m", "pocketgenie", "demo", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
-    assert ended.returncode == 2 and words in ended.stdout and "Traceback" not in ended.stderr
+    assert ended.returncode == 2 and words in ended.stderr and "Traceback" not in ended.stderr

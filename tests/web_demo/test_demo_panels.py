@@ -17,6 +17,18 @@ pytest.importorskip("streamlit", reason="the extra `demo` is not installed")
 from streamlit.testing.v1 import AppTest
 
 import pocketgenie.web_demo
+from pocketgenie.export.bundle import amended
+from pocketgenie.quantize.pareto import (
+    JUDGED,
+    SEARCH,
+    Baseline,
+    Goal,
+    Point,
+    SearchDocument,
+    choose,
+    explain,
+    front,
+)
 from pocketgenie.runtimes.pictures import encode_gif
 from pocketgenie.web_demo.hub import hub
 from pocketgenie.web_demo.panel_compare import DONE as COMPARED
@@ -170,6 +182,58 @@ def test_what_is_no_video(page: Any) -> None:
     app.file_uploader(key="imitate-video").upload("x.mp4", b"#EXTM3U\nhttp://example.org", "video/mp4").run()
     button(app, "Imitate").click().run()
     assert "the video" in app.error[0].value and "/" not in app.error[0].value
+
+
+def searched(settings: Settings) -> SearchDocument:
+    """Put what a precision search writes into a bundle."""
+    points = tuple(
+        Point(
+            name=name,
+            steps=2,
+            decoder="own",
+            precision=name,
+            bits={},
+            fps=fps,
+            ratio=fps / 50,
+            size_mb=6.5,
+            figures=dict.fromkeys(JUDGED, 26 + quality),
+            quality_db=quality,
+        )
+        for name, fps, quality in (("fp32", 50.0, 0.0), ("int8", 100.0, -0.1), ("int4", 120.0, -0.9))
+    )
+    goal = Goal(budget_db=0.3)
+    chosen = choose(points, goal)
+    document = SearchDocument(
+        world="tiny",
+        checkpoint_hash="0",
+        goal=goal,
+        baseline=Baseline(name="fp32", figures=points[0].figures),
+        points=points,
+        chosen=chosen.name,
+        why=explain(points, chosen, goal),
+        front=tuple(point.name for point in front(points)),
+        machine="a CPU",
+        cores=1,
+        clips=2,
+        rounds=3,
+        seconds=4.0,
+    )
+    with amended(settings.dist / "a-sound") as new:
+        (new / SEARCH).write_text(document.model_dump_json())
+    return document
+
+
+def test_the_chart_of_a_search_is_shown(page: Any, settings: Settings) -> None:
+    document = searched(settings)
+    html = component_data(sound(page("judge")), "blocks")["html"]
+    assert html.count("<circle") == len(document.points) and "over the budget" in html
+
+
+def test_an_altered_search_is_not_shown(page: Any, settings: Settings) -> None:
+    searched(settings)
+    place = settings.dist / "a-sound" / SEARCH
+    place.write_text(place.read_text().replace("26.0", "96.0"))
+    assert "altered" in page("judge").error[0].value
 
 
 @pytest.mark.slow

@@ -49,6 +49,7 @@ export class Play {
       </div>
       <aside class="gauges"></aside>`;
     parent.appendChild(root);
+    root.querySelector('.stage')?.setAttribute('tabindex', '0');
     this.root = root;
     this.data = data;
     const find = (/** @type {string} */ what) => /** @type {HTMLElement} */ (root.querySelector(what));
@@ -61,7 +62,11 @@ export class Play {
       this.pad.light(action);
     }, (key) => this.command(key));
     find('.again').onclick = () => this.link.send({ type: 'restart' });
-    for (const name of ['.on', '.free']) find(name).onchange = () => this.pace();
+    for (const name of ['.on', '.free']) {
+      find(name).onchange = () => this.pace();
+      // A box that was clicked would keep the keys to itself; who uses the keyboard alone stays on it.
+      find(name).onclick = ({ detail }) => detail && find('.stage').focus({ preventScroll: true });
+    }
     for (const link of root.querySelectorAll('a')) {
       const form = String(link.dataset.form);
       link.href = `/pocketgenie/recording/${form}?ticket=${encodeURIComponent(data.ticket)}`;
@@ -69,6 +74,7 @@ export class Play {
       link.hidden = form === 'mp4' && !data.mp4;
     }
     this.link = this.connect();
+    find('.stage').focus({ preventScroll: true });
   }
 
   connect() {
