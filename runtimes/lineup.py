@@ -11,7 +11,7 @@ from pocketgenie.export.bundle import Bundle
 from pocketgenie.runtimes import machine
 from pocketgenie.runtimes.doctor import examine
 from pocketgenie.runtimes.results import Settings
-from pocketgenie.runtimes.table import RUNTIMES, own_runtime
+from pocketgenie.runtimes.table import RUNTIMES, SOFTWARE, own_runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,8 @@ class Entrants:
 def choose(bundle: Bundle, asked: Sequence[str]) -> Entrants:
     """The runtimes asked for, or all that fit the bundle. Raises UserError for one that does not fit.
 
-    Without a GPU, runtimes that need one take part only when asked for, or as the target's own.
+    Without a GPU, runtimes that need one take part only when asked for, or as the target's own; WebGPU on a
+    software adapter likewise.
     """
     target = bundle.manifest.target
     own = own_runtime(target)
@@ -67,13 +68,14 @@ def choose(bundle: Bundle, asked: Sequence[str]) -> Entrants:
     names = list(dict.fromkeys(asked)) or sorted(here, key=lambda name: name != own)
     tried = {name: examine(RUNTIMES[name]) for name in names}
     missing = {name: f"{found.detail}; {found.mend}" for name, found in tried.items() if not found.works}
+    slow = [name for name in names if name not in asked and SOFTWARE in tried[name].detail]
+    missing |= {name: f"{tried[name].detail}; --runtime {name} plays a few frames" for name in slow}
     if bundle.manifest.engines and own in missing:
         missing[own] = f"built, not run: {missing[own]}"
     run = [name for name in names if name not in missing]
     # By default a rival that cannot run here is listed, but spoils nothing: the bundle is not at fault.
-    # Nor WebGPU's verdict, unless asked for: on a software adapter it is too slow for all of parity.
     rows = [RUNTIMES[name] for name in run]
-    of_graphs = [row.name for row in rows if row.plays == "graphs" and row.device != "webgpu"]
+    of_graphs = [row.name for row in rows if row.plays == "graphs"]
     return Entrants(run=run, missing=missing, wanted=list(asked) or list(dict.fromkeys((own, *of_graphs))))
 
 

@@ -11,6 +11,9 @@ from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle, load_bundle
 from pocketgenie.runtimes.session import Session
 
+SOFTWARE = "a software adapter"
+"""In what a probe says: a graphics card that a program stands in for, right, and seconds a frame."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:

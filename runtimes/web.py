@@ -21,6 +21,7 @@ from pocketgenie.runtimes.machine import cores
 from pocketgenie.runtimes.remote import Shortened
 from pocketgenie.runtimes.serve import SITE, serving
 from pocketgenie.runtimes.session import Array
+from pocketgenie.runtimes.table import SOFTWARE
 
 SLOW_FRAMES: Final = 4
 MENDABLE: Final = {"missing-file", "altered-file", "network", "schema", "no-webgpu", "memory", "no-graph"}
@@ -191,7 +192,7 @@ def probe_webgpu() -> str:
         adapter = browser.adapter()
         if adapter is None:
             raise UserError(f"Chromium {browser.version} finds no WebGPU adapter; install a graphics driver")
-        kind = ", a software adapter: right, not fast" if adapter["software"] else ""
+        kind = f", {SOFTWARE}: right, not fast" if adapter["software"] else ""
         return f"Chromium {browser.version} on {adapter['name']}{kind}"
     finally:
         browser.close()
