@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import csv
 import json
-import logging
 import os
 import random
 import shutil
@@ -36,7 +35,6 @@ from typing import Any
 import numpy as np
 import psutil
 from playwright.sync_api import sync_playwright
-from websockets.sync.client import connect
 
 import pocketgenie.web_demo
 from pocketgenie.web_demo.settings import VARIABLE, Settings
@@ -77,7 +75,6 @@ def main() -> None:
     parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome"))
     parser.add_argument("-o", "--out", type=Path, default=Path("soak"))
     given = parser.parse_args()
-    logging.getLogger("websockets.client").disabled = True  # clients that vanish surprise their own library
     with server(given.dist) as (port, process), player(given.chromium, port) as page:
         rows, frames = play(page, process, given.minutes * 60)
         alone, among = crowd(page, port, given.turns)
@@ -186,19 +183,27 @@ def rate(page: Any) -> float:
 
 
 def spam(port: int, ticket: str, over: threading.Event) -> None:
-    """Connect, send as fast as it goes, vanish without a word; again and again."""
+    """Connect, send as fast as it goes, vanish without a word; over and over. Bare sockets: cheap for us."""
     rng = random.Random()
-    join = json.dumps({"type": "join", "ticket": ticket})
-    hold = json.dumps({"type": "hold", "action": 0})
+    hello = (
+        f"GET /pocketgenie/play HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    ).encode()
+    join = masked(json.dumps({"type": "join", "ticket": ticket}))
+    hold = masked(json.dumps({"type": "hold", "action": 0}))
     while not over.is_set():
-        refused = contextlib.suppress(Exception)  # or shut out: what it is for
-        with refused, connect(f"ws://127.0.0.1:{port}/pocketgenie/play", open_timeout=5) as client:
-            if rng.random() < 0.5:
-                client.send(join)
-            for _ in range(100):
-                client.send(rng.choice((hold, "x" * 400, hold)))
-            client.socket.shutdown(socket.SHUT_RDWR)
+        refused = contextlib.suppress(OSError)  # or shut out: what it is for
+        with refused, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            client.sendall(hello)
+            if client.recv(4096).startswith(b"HTTP/1.1 101"):
+                client.sendall((join if rng.random() < 0.5 else b"") + hold * 100 + masked("x" * 60))
         time.sleep(rng.random() * 0.4)
+
+
+def masked(text: str) -> bytes:
+    """A text frame of a client, its mask zero (RFC 6455, 5.2). At most 125 bytes."""
+    return bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text.encode()
 
 
 def figures(

@@ -7,8 +7,9 @@ from functools import cache
 
 from pocketgenie.errors import UserError
 from pocketgenie.web_demo.engine import Engine
+from pocketgenie.web_demo.guards import Rate
 from pocketgenie.web_demo.jobs import Jobs
-from pocketgenie.web_demo.settings import MAX_ENGINES, Settings, read_settings
+from pocketgenie.web_demo.settings import HANDSHAKES_PER_SECOND, MAX_ENGINES, Settings, read_settings
 from pocketgenie.web_demo.shelf import look
 from pocketgenie.web_demo.tickets import Tickets
 
@@ -21,6 +22,7 @@ class Hub:
         self.tickets = Tickets()
         self.jobs = Jobs()
         self.sockets = 0
+        self.handshakes = Rate(HANDSHAKES_PER_SECOND)
         self.engines: dict[tuple[str, str], Engine] = {}
         self.lock = threading.Lock()
 

@@ -15,7 +15,7 @@ from pocketgenie.web_demo.panel_play import TICKET
 from pocketgenie.web_demo.shelf import Entry, Shelf
 from pocketgenie.web_demo.studio import MAX_FRAMES, Comparison, Side, compare, fits
 from pocketgenie.web_demo.tickets import Ticket
-from pocketgenie.web_demo.widgets import blocks, choose_entry, choose_runtime, choose_start, png
+from pocketgenie.web_demo.widgets import blocks, choose_entry, choose_runtime, choose_start, png, telling
 
 DONE = "comparison"
 AMPLIFY = 8
@@ -43,11 +43,8 @@ def show(shelf: Shelf) -> None:
         ready = not why and start is not None and bool(actions)
         go = st.button("Compare", type="primary", disabled=not ready, width="stretch")
     if go and start is not None:
-        with st.status("comparing") as status:
-            st.session_state[DONE] = compare(
-                sides, start.frame, actions, int(seed), zero, lambda what: status.update(label=what)
-            )
-            status.update(label="done", state="complete")
+        with telling() as tell:
+            st.session_state[DONE] = compare(sides, start.frame, actions, int(seed), zero, tell)
     if DONE in st.session_state:
         _result(st.session_state[DONE])
     else:
@@ -113,20 +110,29 @@ def _result(found: Comparison) -> None:
     charts.append(("Frames per second, one after the other here and now", bars(speeds, "frames per second")))
     parts.append(Section("Over time", [Charts(charts)]))
     if found.tokens:
+        places = _heat(differ[1:].mean(0).reshape(found.grid))
         parts.append(
             Section(
                 "Which tokens differ",
                 [
                     Text("From left to right the frames, downwards the tokens of a frame. Lit: they differ."),
-                    Strip([("", [("", png(_heat(differ.T), 4))])]),
-                    Text("Where in the picture, over all frames: the brighter, the more often."),
-                    Strip([("", [("", png(_heat(differ[1:].mean(0).reshape(found.grid)), 24))])]),
+                    Strip(
+                        [
+                            (
+                                "",
+                                [
+                                    ("each token in each frame", png(_heat(differ.T), 6)),
+                                    ("where in the picture: the brighter, the more often", png(places, 48)),
+                                ],
+                            )
+                        ]
+                    ),
                 ],
             )
         )
     else:
         parts.append(Text("Their tokens are not the same codes; only the pictures can be compared."))
-    blocks(parts, "compare-blocks")
+    blocks(parts, "compare-blocks", large=True)
 
 
 def _tiles(found: Comparison) -> Tiles:

@@ -14,7 +14,7 @@ from pocketgenie.web_demo.recording import scale_for
 from pocketgenie.web_demo.settings import MAX_VIDEO_MB
 from pocketgenie.web_demo.shelf import Entry, Shelf
 from pocketgenie.web_demo.studio import MAX_FRAMES, Imitation, imitate, read_video
-from pocketgenie.web_demo.widgets import blocks, choose_entry, choose_runtime, choose_start, png
+from pocketgenie.web_demo.widgets import blocks, choose_entry, choose_runtime, choose_start, png, telling
 
 DONE = "imitation"
 STRIP = 24  # frames that the strip shows
@@ -39,13 +39,10 @@ def show(shelf: Shelf) -> None:
         go = st.button("Imitate", type="primary", disabled=file is None or start is None, width="stretch")
     with right:
         if go and file is not None and start is not None:
-            with st.status("reading the video") as status:
+            with telling() as tell:
+                tell("reading the video")
                 video = read_video(file.getvalue(), entry.manifest.spec)
-                st.session_state[DONE] = (
-                    entry,
-                    imitate(entry, runtime, video, start.frame, 0, lambda what: status.update(label=what)),
-                )
-                status.update(label="done", state="complete")
+                st.session_state[DONE] = entry, imitate(entry, runtime, video, start.frame, 0, tell)
         if DONE in st.session_state:
             _result(*st.session_state[DONE])
         else:

@@ -24,6 +24,8 @@ MAX_ENGINES: Final = 2
 """Processes that play at the same time; an idle one makes room for another."""
 MAX_TICKETS: Final = 24
 """Open pages that may play; the oldest is forgotten."""
+HANDSHAKES_PER_SECOND: Final = 10
+"""New sockets, of all pages together; a page that is refused tries again."""
 MESSAGES_PER_SECOND: Final = 1500
 """Of one socket: an acknowledgement for every frame and the keys; who sends more is shut out."""
 WAITING_PER_SECOND: Final = 30

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -56,13 +56,20 @@ def look(settings: Settings) -> Shelf:
         while name in bundles or name in damaged:
             name += "'"
         try:
-            manifest = load_bundle(folder, only=()).manifest
+            seen = (folder / MANIFEST).stat()
+            manifest = _manifest(folder, seen.st_mtime_ns, seen.st_size)
         except (UserError, OSError) as error:
             damaged[name] = str(error)
             continue
         runtimes = _runtimes(manifest.target)
         bundles[name] = Entry(name=name, folder=folder, manifest=manifest, runtimes=runtimes)
     return Shelf(bundles=bundles, damaged=damaged)
+
+
+@lru_cache(maxsize=256)
+def _manifest(folder: Path, changed: int, size: int) -> Manifest:
+    """A sound bundle's manifest; read again when it has changed. Raises UserError."""
+    return load_bundle(folder, only=()).manifest
 
 
 def _folders(settings: Settings) -> Iterator[Path]:

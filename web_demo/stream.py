@@ -20,7 +20,7 @@ REFUSED, FULL = 1008, 1013  # RFC 6455 and IANA: policy violation, try again lat
 
 async def play_socket(socket: WebSocket, hub: Hub) -> None:
     """Serve one socket until either side closes it."""
-    if hub.sockets >= MAX_SOCKETS:
+    if hub.sockets >= MAX_SOCKETS or not hub.handshakes.take():
         await socket.close(FULL)
         return
     hub.sockets += 1

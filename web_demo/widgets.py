@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ def style(name: str) -> str:
     return (HERE / "canvas" / f"{name}.css").read_text(encoding="utf-8")
 
 
-def blocks(sections: Sequence[Section | Block], key: str) -> None:
-    """Sections of a report, or bare blocks, as export/report.py shows them."""
+def blocks(sections: Sequence[Section | Block], key: str, large: bool = False) -> None:
+    """Sections of a report, or bare blocks, as a report shows them; `large`: pictures to look into."""
     parts = []
     for section in sections:
         if isinstance(section, Section):
@@ -67,7 +68,21 @@ def blocks(sections: Sequence[Section | Block], key: str) -> None:
             parts.append(f"<section><h2>{section.title}</h2>{inside}</section>")
         else:
             parts.append(block_html(section))
-    component("blocks", DARK + style("blocks"))(key=key, data={"html": "".join(parts)})
+    component("blocks", DARK + style("blocks"))(key=key, data={"html": "".join(parts), "large": large})
+
+
+@contextmanager
+def telling() -> Iterator[Callable[[str], None]]:
+    """A line that says what is being done, gone when it is."""
+    place = st.empty()
+
+    def tell(what: str) -> None:
+        place.info(what, icon=":material/hourglass_top:")
+
+    try:
+        yield tell
+    finally:
+        place.empty()
 
 
 def png(frame: Frame, scale: int = 1) -> bytes:

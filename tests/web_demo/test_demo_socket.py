@@ -34,7 +34,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 from websockets.sync.client import ClientConnection, connect  # noqa: E402
 
 from pocketgenie.runtimes.player import Player  # noqa: E402
-from pocketgenie.web_demo.guards import HostGuard  # noqa: E402
+from pocketgenie.web_demo.guards import HostGuard, Rate  # noqa: E402
 from pocketgenie.web_demo.hub import Hub  # noqa: E402
 from pocketgenie.web_demo.messages import HEADER, Unknown, parse  # noqa: E402
 from pocketgenie.web_demo.routes import make_routes  # noqa: E402
@@ -49,6 +49,7 @@ class Server:
 
     def __init__(self, *bundles: Path) -> None:
         self.hub = Hub(Settings(bundles=bundles, dist=Path("nowhere")))
+        self.hub.handshakes = Rate(1e6)
         app = Starlette(routes=make_routes(self.hub), middleware=[Middleware(HostGuard, address="127.0.0.1")])
         config = uvicorn.Config(app, port=0, log_level="warning", ws="websockets-sansio", lifespan="off")
         self.server = uvicorn.Server(config)
@@ -362,6 +363,16 @@ def test_too_many_sockets_are_refused(server: Server) -> None:
         wait_for_sockets(server, MAX_SOCKETS - 1)
         with server.open():
             pass
+
+
+def test_a_flood_of_handshakes_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.hub, "handshakes", Rate(2))
+    wait_for_sockets(server, 0)
+    with pytest.raises(InvalidStatus) as caught:
+        for _ in range(20):
+            with server.open():
+                pass
+    assert caught.value.response.status_code == 403
 
 
 def wait_for_sockets(server: Server, count: int) -> None:
