@@ -361,8 +361,7 @@ def test_a_second_visit_needs_no_network_and_none_another_origin(visit, site):
     seen = visit()
     with serving(site) as address:
         seen.open(address).start()
-        seen.page.wait_for_function("() => navigator.serviceWorker.controller !== null")
-        seen.page.wait_for_load_state("networkidle")
+        seen.page.wait_for_selector("html[data-offline=ready]")
     seen.page.reload()
     seen.page.wait_for_selector("#play:not(:disabled)")
     assert "Kept on this device" in seen.page.inner_text("#size")
@@ -480,7 +479,7 @@ def test_nothing_moves_while_playing(visit, address):
     seen.page.evaluate(
         """() => {
             globalThis.shifts = [];
-            const name = ({ node }) => node?.id || node?.nodeName;
+            const name = ({ node }) => node?.outerHTML ?? node?.parentElement?.outerHTML;
             const names = ({ value, sources }) => [value, sources.map(name)];
             const watch = new PerformanceObserver((list) => shifts.push(...list.getEntries().map(names)));
             watch.observe({ type: 'layout-shift' });

@@ -298,7 +298,7 @@ class App {
     this.meeting.start(start, other);
     this.screen.draw(frame);
     this.view.draw(frame);
-    write('tokens', `${tokens.length} of ${this.spec.codebook} words`);
+    write('tokens', `${tokens.length} tokens of ${this.spec.codebook} words.`);
   }
 
   /** @param {number} action @param {import('./engine/types.js').Played} played @param {import('./engine/types.js').Played | null} other */
@@ -492,7 +492,10 @@ async function open() {
   mountTheme(button('theme'));
   /** @type {App | null} */
   let app = null;
-  const ready = mountOffline(() => !app?.loaded && Boolean(at('loading').hidden));
+  let opened = () => {};
+  const idle = () => !app?.loaded && Boolean(at('loading').hidden);
+  const kept = () => (document.documentElement.dataset.offline = 'ready');
+  const ready = mountOffline(idle, new Promise((resolve) => (opened = resolve)), kept);
   try {
     app = new App(await fetchWorld());
     app.ready = ready;
@@ -500,6 +503,7 @@ async function open() {
   } catch (error) {
     fail(error, () => location.reload());
   }
+  opened();
 }
 
 void open();

@@ -1,6 +1,6 @@
 /** The page's own elements, by their ids in index.html, and how it speaks. */
 
-import { find } from './ui/dom.js';
+import { find, make } from './ui/dom.js';
 import { wordsFor } from './ui/words.js';
 
 const SAID_MS = 6000;
@@ -18,8 +18,8 @@ let silence = 0;
 /** Tell the user, and a screen reader, once. @param {string} words */
 export function say(words) {
   clearTimeout(silence);
-  at('say').textContent = words;
-  silence = setTimeout(() => (at('say').textContent = ''), SAID_MS);
+  at('say').replaceChildren(make('span', {}, words));
+  silence = setTimeout(() => at('say').replaceChildren(), SAID_MS);
 }
 
 /** What a picture or a run lacks is told; anything else is a fault. @param {unknown} error */
