@@ -20,7 +20,7 @@ from pocketgenie.web_demo.shelf import Entry
 from pocketgenie.web_demo.tickets import Ticket
 
 ANSWER = 30.0  # seconds for a frame; then the process counts as hung, and is started again
-DEATHS = (3, 60.0)  # more in so many seconds, and the engine is given up
+DEATHS = (3, 60.0)  # so many in so many seconds, and the engine is given up
 
 
 class Seat:
@@ -207,10 +207,10 @@ class Engine:
         if self.worker:
             self.worker.close()
             self.worker = None
-        hopeless = not lost or (len(self.deaths) == DEATHS[0] and now - self.deaths[0] < DEATHS[1])
         self.deaths.append(now)
+        again = len(self.deaths) == DEATHS[0] and now - self.deaths[0] < DEATHS[1]
         with self.changed:
-            if hopeless:  # it could not even be opened, or dies again and again
+            if not lost or again:  # it could not even be opened, or dies again and again
                 for each in self.seats:
                     each.over = True
                     each.tell("error", why=f"{self.runtime}: {failure}")

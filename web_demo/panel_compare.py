@@ -19,7 +19,7 @@ from pocketgenie.web_demo.widgets import blocks, choose_entry, choose_runtime, c
 
 DONE = "comparison"
 AMPLIFY = 8
-COLD, HOT = np.array([23, 27, 32]), np.array([240, 185, 90])
+COLD, HOT = np.array([38, 46, 55]), np.array([240, 185, 90])
 HELD = 6  # frames that a random action is held
 
 
@@ -103,7 +103,12 @@ def _result(found: Comparison) -> None:
     parts.append(Section(f"Frame {number}: {led}", [Strip([("", pictures)])]))
     charts = [("Likeness of each frame: PSNR, dB", curve(found.psnr_db(), 100, "PSNR per frame"))]
     speeds = [
-        Bar(name=side.runtime, value=rate, shown=f"{rate:.0f} fps", ours=not index)
+        Bar(
+            name=f"{side.entry.manifest.precision} {side.runtime}",
+            value=rate,
+            shown=f"{rate:.0f} fps",
+            ours=not index,
+        )
         for index, (side, film) in enumerate(zip(found.sides, found.films, strict=True))
         if (rate := 1000 / float(np.median(film.ms)))
     ]

@@ -207,6 +207,25 @@ def test_a_dead_engine_is_started_again_and_says_so(server: Server) -> None:
         assert next_frame(socket)[:2] == (1, 1)
 
 
+def test_an_engine_that_dies_again_and_again_is_given_up(server: Server) -> None:
+    with server.open(server.ticket()) as socket:
+        next_frame(socket)
+        engine = server.hub.engines["tiny", "ort-cpu"]
+        engine.deaths.clear()
+        send(socket, type="hold", action=1)
+        for kind in ("restarted", "restarted", "error"):
+            assert engine.worker is not None and engine.worker.process.pid is not None
+            os.kill(engine.worker.process.pid, signal.SIGKILL)
+            send(socket, type="shown", frame=0)
+            assert "SIGKILL" in word(socket, kind)["why"]
+            if kind == "restarted":
+                next_frame(socket)
+        assert closed_with(socket) == 1000
+        engine.deaths.clear()
+    with server.open(server.ticket()) as socket:
+        assert next_frame(socket)[0] == 0  # who comes anew has a new engine
+
+
 def test_an_altered_bundle_is_not_opened(tiny_bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     shutil.copytree(tiny_bundle, folder)

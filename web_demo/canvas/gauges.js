@@ -84,7 +84,7 @@ export class Gauges {
       /** @type {HTMLElement} */ (meter.querySelector('s')).style.left = `${(100 * p95) / most}%`;
     }
     /** @type {HTMLElement} */ (this.root.querySelector('.count')).textContent = this.total
-      ? `${this.total} frames shown` : '';
+      ? `${this.total} shown since the page was opened` : '';
     this.root.dataset.frames = String(this.total);
     this.line();
   }
