@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx import external_data_helper, numpy_helper
+from onnxscript import rewriter
 from onnxscript.optimizer import optimize_ir
 
 from pocketgenie.genie.contract import TORCH_DTYPES, GraphDef
@@ -23,6 +24,7 @@ Convert = Callable[[str, onnx.ModelProto], onnx.ModelProto]
 OPSET = 20
 WEIGHTS = "weights.bin"
 FOLD_BYTES = 1 << 31
+QUADRATIC = "SlicesSplit"
 INLINE_BYTES = 1024
 """Smaller constants stay inside the graph file."""
 ALIGNMENT = 4096
@@ -67,7 +69,7 @@ def write_graph(model: onnx.ModelProto, path: Path, weights: WeightsFile) -> Pat
 def to_onnx(graph: GraphDef) -> onnx.ModelProto:
     """Trace, convert and clean one graph; weights inside."""
     example = tuple(_example(spec.shape, TORCH_DTYPES[spec.dtype]) for spec in graph.inputs)
-    with _quiet():
+    with _quiet(), _without_quadratic_rules():
         program = torch.onnx.export(
             graph.module,
             example,
@@ -81,8 +83,8 @@ def to_onnx(graph: GraphDef) -> onnx.ModelProto:
         assert program is not None
         origins = _origins(program.model.graph)
         program.optimize()
-    # what depends on weights alone (split or merged projections, bias tables) is computed here, once
-    optimize_ir(program.model, input_size_limit=FOLD_BYTES, output_size_limit=FOLD_BYTES)
+        # what depends on weights alone (split or merged projections, bias tables) is computed here, once
+        optimize_ir(program.model, input_size_limit=FOLD_BYTES, output_size_limit=FOLD_BYTES)
     model = program.model_proto
     _name_by_parameter(model.graph, origins)
     strip_metadata(model.graph)
@@ -91,6 +93,18 @@ def to_onnx(graph: GraphDef) -> onnx.ModelProto:
         del function.metadata_props[:]
     model.producer_name, model.producer_version, model.doc_string = "pocketgenie", "", ""
     return model
+
+
+@contextlib.contextmanager
+def _without_quadratic_rules() -> Iterator[None]:
+    """onnxscript tries a pattern of several outputs at each node by a walk over all nodes. Its one such rule
+    made a Split of slices in no graph here, and ten steps of eight blocks took over ten minutes, not one."""
+    rules = rewriter._DEFAULT_REWRITE_RULES
+    rewriter._DEFAULT_REWRITE_RULES = tuple(rule for rule in rules if rule.name != QUADRATIC)
+    try:
+        yield
+    finally:
+        rewriter._DEFAULT_REWRITE_RULES = rules
 
 
 def _origins(graph: ir.Graph) -> dict[str, str]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import onnx
 import pytest
+from onnxscript import rewriter
 
 from pocketgenie.export.bundle import load_bundle
-from pocketgenie.export.onnx import INLINE_BYTES, OPSET, WEIGHTS
+from pocketgenie.export.onnx import INLINE_BYTES, OPSET, QUADRATIC, WEIGHTS, _without_quadratic_rules
 from pocketgenie.genie.contract import signatures
 
 GRAPHS = ("encode", "observe", "step", "decode", "play", "logits", "infer_action")
@@ -105,3 +106,12 @@ def test_every_matrix_product_with_weights_sees_them_as_constants(tiny_bundle):
     constants = {tensor.name for tensor in model.graph.initializer}
     gemms = [node for node in model.graph.node if node.op_type == "Gemm"]
     assert gemms and all(node.input[1] in constants for node in gemms)
+
+
+def test_the_rule_that_is_left_out_is_still_there_and_comes_back():
+    rules = rewriter._DEFAULT_REWRITE_RULES
+    with _without_quadratic_rules():
+        assert {rule.name for rule in rules} - {rule.name for rule in rewriter._DEFAULT_REWRITE_RULES} == {
+            QUADRATIC
+        }
+    assert rewriter._DEFAULT_REWRITE_RULES is rules
