@@ -7,10 +7,11 @@ Chromium, without a speed limit. Then, in turns in the same run, with and withou
 spam and vanish. Writes OUT.json, OUT.csv (one row a second) and OUT.png. Figures:
 
 added_ms_p95  from one frame on the canvas to the next, minus the engine's own time for it: what the app adds
+server_cpu_ms what a frame costs the server's process, without the engine: of the processor, not of time
 delivered     frames put on the canvas over frames that the engine drew
 growth_mb     rise over the whole run of a line through the resident memory of the server with its engine,
               after the first minute (or quarter)
-crowd_ratio   frames a second among the ten clients over frames a second alone, medians of the turns
+crowd_ratio   frames a second among the ten clients over those of the turn before, alone: the median
 """
 
 from __future__ import annotations
@@ -76,9 +77,13 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=Path("soak"))
     given = parser.parse_args()
     with server(given.dist) as (port, process), player(given.chromium, port) as page:
+        before = process.cpu_times()
         rows, frames = play(page, process, given.minutes * 60)
+        after = process.cpu_times()
+        busy = after.user + after.system - before.user - before.system
         alone, among = crowd(page, port, given.turns)
     found = figures(rows, frames, alone, among)
+    found["server_cpu_ms"] = round(busy * 1000 / len(frames), 2)
     write(given.out, rows, found)
     print(json.dumps(found, indent=2))
 
@@ -227,7 +232,7 @@ def figures(
         "delivered": round(len(frames) / float(number[-1] - number[0] + 1), 4),
         "memory_mb": [round(float(total[settled][0]), 1), round(float(total[-1]), 1)],
         "growth_mb": round(float(slope * (seconds[-1] - seconds[settled][0])), 1),
-        "crowd_ratio": round(float(np.median(among) / np.median(alone)), 3),
+        "crowd_ratio": round(float(np.median(np.array(among) / np.array(alone))), 3) if alone else None,
         "fps_alone": [round(value, 1) for value in alone],
         "fps_among": [round(value, 1) for value in among],
     }
