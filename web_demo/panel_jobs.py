@@ -10,7 +10,7 @@ from pocketgenie.web_demo.hub import hub
 from pocketgenie.web_demo.jobs import Job, Order
 
 SHOWN = 14  # lines of the log
-SEEN = "job-seen"
+ICONS = {"running": "hourglass_top", "done": "check_circle", "failed": "error", "cancelled": "cancel"}
 
 
 def begin(title: str, order: Order) -> None:
@@ -42,8 +42,8 @@ def _watch() -> None:
 def _draw(job: Job) -> None:
     with st.container(border=True):
         left, right = st.columns([4, 1], vertical_alignment="center")
-        icon = {"running": "⏳", "done": "✓", "failed": "✗", "cancelled": "✗"}[job.state]
-        left.markdown(f"**{icon} {job.title}** · {job.state} · {job.seconds:.0f} s")
+        icon = ICONS[job.state]
+        left.markdown(f":material/{icon}: **{job.title}** · {job.state} · {job.seconds:.0f} s")
         if job.state == "running" and right.button("Cancel", key="job-cancel", width="stretch"):
             with st.spinner("ending it"):
                 job.cancel()
