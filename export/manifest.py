@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pocketgenie.genie.spec import Frozen, TensorSpec, WorldSpec
 
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 MANIFEST = "manifest.json"
 UNSEALED = "0" * 64
 Target = Literal["onnx", "tensorrt", "web", "openvino"]
@@ -106,7 +106,7 @@ class Draft(Frozen):
 class Manifest(Draft):
     """manifest.json"""
 
-    schema_version: Literal[1, 2, 3]
+    schema_version: Literal[1, 2, 3, 4]
     created: UtcTime
     files: dict[RelativePath, FileEntry]
     """Every file of the bundle but manifest.json itself."""

@@ -92,7 +92,7 @@ def test_any_other_path_is_refused(path: str):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"schema_version": 4}, "newer pocketgenie (schema 4); update"),
+        ({"schema_version": 5}, "newer pocketgenie (schema 5); update"),
         ({"schema_version": 10**400}, "newer pocketgenie (schema 1000"),
         ({"schema_version": 0}, "schema_version"),
         ({"schema_version": "1"}, "schema_version"),
