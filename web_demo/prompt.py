@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,25 +85,27 @@ class Drawing:
 
 
 _ONE = threading.Lock()
-
-
-@lru_cache(maxsize=1)
-def _worker(folder: Path) -> Worker:
-    return Worker("the text-to-image model", Drawing, folder, timeout=TIMEOUT)
+_LOADED: dict[Path, Worker] = {}
+"""The model that drew last stays loaded."""
 
 
 def draw(folder: Path, words: str, seed: int, steps: int | None = None) -> NDArray[np.uint8]:
-    """A picture uint8 [h, w, 3] of `words`; the model stays loaded. Raises UserError."""
+    """A picture uint8 [h, w, 3] of `words`. Raises UserError."""
     if not _ONE.acquire(timeout=5):
         raise UserError("the model draws for somebody else; try again in a moment")
     try:
-        worker = _worker(folder)
-        picture: NDArray[np.uint8] = worker.call("draw", words[:MAX_WORDS], seed, steps)
+        if folder not in _LOADED:
+            _close()
+            _LOADED[folder] = Worker("the text-to-image model", Drawing, folder, timeout=TIMEOUT)
+        picture: NDArray[np.uint8] = _LOADED[folder].call("draw", words[:MAX_WORDS], seed, steps)
         return picture
     except WorkerFailed as failure:
-        if _worker.cache_info().currsize:  # a process that failed is not asked again
-            _worker(folder).close()
-            _worker.cache_clear()
+        _close()  # a process that failed is not asked again
         raise UserError(f"{failure.who} {failure}") from None
     finally:
         _ONE.release()
+
+
+def _close() -> None:
+    while _LOADED:
+        _LOADED.popitem()[1].close()
