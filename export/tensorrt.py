@@ -7,6 +7,7 @@ files are plain; cards and versions go into the manifest.
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -129,7 +130,7 @@ def _build_here(
     sdk: Any, graph: str, source: Path, target: Path, cards: Sequence[Card], monitor: Any
 ) -> None:
     said: list[str] = []
-    with _stderr_closed():
+    with _stderr_closed(), _nothing_collected():
         builder = sdk.Builder(error_logger(sdk, said))
         network = builder.create_network(_flags(sdk))
         parser = sdk.OnnxParser(network, builder.logger)
@@ -185,6 +186,19 @@ def _refused(graph: str, said: Sequence[str]) -> UserError:
     return UserError(
         f"TensorRT cannot build {graph}: {words[:LONGEST]}; change that node, or take --target onnx"
     )
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """The library calls back into Python while it holds a lock that freeing another builder takes as well. A
+    collection of garbage in there, with the builder of an earlier error in it, would wait for itself."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @contextmanager
