@@ -31,7 +31,9 @@ SCHEMA: Final = 1
 SITE: Final = "site"
 WORLD: Final = f"{SITE}/world"
 FIRST: Final = ("play", "encode", "observe", "decode")
-"""Graphs that playing needs; the page loads them before it starts."""
+"""Graphs that playing needs; the page loads them before it starts (site/engine/loading.js: playing)."""
+MOVES: Final = "prefill"
+"""Playing needs it too where a world has it: it moves an absolute window."""
 REST: Final = "weights-rest.bin"
 GPU: Final = ".webgpu.onnx"
 NOT_PUBLISHED: Final = (
@@ -62,7 +64,7 @@ def export_web_graphs(
     and facts for the manifest's recipe."""
     place = folder / WORLD
     place.mkdir(parents=True)
-    first = {name: graphs[name] for name in FIRST}
+    first: dict[str, GraphDef] = {name: graphs[name] for name in (*FIRST, MOVES) if name in graphs}
     written: dict[str, str] = {}
     on_cpu: list[str] = []
 

@@ -81,7 +81,8 @@ def serve(bundle: Path, host: str, port: int, tell: Callable[[str], None]) -> No
     """Serve until Ctrl-C; `tell` gets the address. Raises UserError for the bundle and for a port in use."""
     site = site_of(bundle)
     with _listen(host, port) as listener:
-        shown = "localhost" if host in ("127.0.0.1", "::1", "localhost") else host
+        shown = f"[{host}]" if ":" in host else host
+        shown = "localhost" if host in ("127.0.0.1", "::1") else shown
         tell(f"http://{shown}:{listener.getsockname()[1]}")
         uvicorn.Server(_config(site)).run(sockets=[listener])
 

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +18,8 @@ import numpy as np
 import pytest
 
 from pocketgenie.export.bundle import load_bundle
-from pocketgenie.genie.noise import ROW, TABLE_OFFSETS, draw_noise, rows_for
+from pocketgenie.genie.noise import TABLE_OFFSETS, draw_noise
+from pocketgenie.runtimes.chromium import find_browser
 from pocketgenie.runtimes.ort_cpu import OrtBackend
 from pocketgenie.runtimes.player import Player
 from pocketgenie.runtimes.session import GraphSession
@@ -28,13 +27,7 @@ from pocketgenie.runtimes.table import load_session
 
 pytestmark = pytest.mark.browser
 
-SITE = Path(__file__).parents[2] / "web_demo" / "site"
-ORT_WEB = "1.30.0"
-WASM, ASYNCIFY = "ort-wasm-simd-threaded", "ort-wasm-simd-threaded.asyncify"
-VENDORED = {
-    "wasm": ["ort.wasm.min.mjs", f"{WASM}.mjs", f"{WASM}.wasm"],
-    "webgpu": ["ort.webgpu.min.mjs", f"{ASYNCIFY}.mjs", f"{ASYNCIFY}.wasm"],
-}
+WASM = "ort-wasm-simd-threaded"
 SOFTWARE_GPU = [
     "--enable-unsafe-webgpu",
     "--use-webgpu-adapter=swiftshader",
@@ -44,67 +37,20 @@ SOFTWARE_GPU = [
 PLAYING = ("play", "encode", "observe", "decode")
 
 
-@pytest.fixture(scope="session")
-def ort_web() -> Path:
-    """The dist folder of onnxruntime-web from npm, kept in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pocketgenie"
-    folder = cache / f"onnxruntime-web-{ORT_WEB}"
-    if not folder.exists():
-        npm = shutil.which("npm") or pytest.skip("npm is missing")
-        cache.mkdir(parents=True, exist_ok=True)
-        command = [npm, "pack", f"onnxruntime-web@{ORT_WEB}"]
-        packed = subprocess.run(command, cwd=cache, capture_output=True, text=True, check=False)
-        if packed.returncode:
-            pytest.skip(f"npm cannot fetch onnxruntime-web: {packed.stderr.strip().splitlines()[-1:]}")
-        archive = cache / f"onnxruntime-web-{ORT_WEB}.tgz"
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-        archive.unlink()
-    return folder / "package" / "dist"
+def copied(site: Path, folder: Path) -> Path:
+    """A site whose world may be changed; of its many megabytes of runtime only the names are copied."""
+
+    def bring(source: str, target: str) -> None:
+        (os.link if "vendor" in Path(source).parts else shutil.copyfile)(source, target)
+
+    return shutil.copytree(site, folder, copy_function=bring)
 
 
-def _describe(folder: Path) -> dict[str, dict[str, Any]]:
-    return {
-        path.relative_to(folder).as_posix(): {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "size": path.stat().st_size,
-        }
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-@pytest.fixture(scope="session")
-def site(tiny_bundle: Path, ort_web: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A site that plays the tiny world; tests that change it copy it first."""
-    folder = tmp_path_factory.mktemp("site") / "site"
-    shutil.copytree(SITE, folder, ignore=shutil.ignore_patterns("node_modules", "vendor", "world"))
-    for device, names in VENDORED.items():
-        (folder / "vendor" / "ort" / device).mkdir(parents=True)
-        for name in names:
-            shutil.copy(ort_web / name, folder / "vendor" / "ort" / device / name)
+@pytest.fixture(scope="module")
+def site(web_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published site, with a blank page beside its own; tests that change it copy it first."""
+    folder = copied(web_bundle / "site", tmp_path_factory.mktemp("engine") / "site")
     (folder / "blank.html").write_text("<!doctype html><title>blank</title>")
-    manifest = load_bundle(tiny_bundle).manifest
-    world = folder / "world"
-    world.mkdir()
-    for entry in manifest.graphs.values():
-        for name in (entry.file, *entry.data):
-            shutil.copy(tiny_bundle / name, world / name)
-    spec = manifest.spec
-    told = {
-        "schema_version": 1,
-        "name": spec.name,
-        "world": manifest.checkpoint_hash,
-        "spec": spec.model_dump(mode="json"),
-        "precision": manifest.precision,
-        "graphs": {name: entry.model_dump(mode="json") for name, entry in manifest.graphs.items()},
-        "gallery": [],
-        "files": _describe(world),
-        "runtime": {device: _describe(folder / "vendor" / "ort" / device) for device in VENDORED},
-        "noise": {"row": ROW, "table_offsets": TABLE_OFFSETS, "first": rows_for(spec.logits + 1)},
-        "licence": manifest.licence,
-    }
-    (world / "world.json").write_text(json.dumps(told))
     return folder
 
 
@@ -144,9 +90,7 @@ def serve(folder: Path, handler: type[_Handler] = _Handler) -> Iterator[str]:
 def launch() -> Iterator[Callable[..., Any]]:
     """Starts a browser with flags; it ends with the module."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
-    path = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-    if not path:
-        pytest.skip("no Chrome or Chromium found")
+    path = find_browser() or pytest.skip("no Chrome or Chromium found")
     with sync_api.sync_playwright() as playwright, ExitStack() as browsers:
 
         def launch(*flags: str) -> Any:
@@ -281,7 +225,7 @@ def test_every_call_does_what_pythons_session_does(page, tiny_bundle, tiny_check
 
 @pytest.mark.parametrize("keeps", [0, 2])
 def test_an_absolute_window_moves_as_in_python(browser, site, tiny_bundle, picture, tmp_path, keeps):
-    shutil.copytree(site, tmp_path / "site")
+    copied(site, tmp_path / "site")
     edit_world(tmp_path / "site", lambda world: world["spec"].update(window="absolute", keeps=keeps))
     actions = [1, 4, 0, 2, 2, 3, 1, 0]
     with Player(session_in_python(tiny_bundle, window="absolute", keeps=keeps), seed=2) as player:
@@ -438,8 +382,9 @@ def _no_glue(site: Path) -> None:
 
 
 def _bad_graph(site: Path) -> None:
-    (site / "world" / "play.onnx").write_bytes(b"no graph")
-    edit_world(site, lambda world: world["files"].update(_describe(site / "world")))
+    (site / "world" / "play.onnx").write_bytes(bad := b"no graph")
+    entry = {"sha256": hashlib.sha256(bad).hexdigest(), "size": len(bad)}
+    edit_world(site, lambda world: world["files"].update({"play.onnx": entry}))
 
 
 @pytest.mark.parametrize(
@@ -458,7 +403,7 @@ def _bad_graph(site: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(browser, site, tmp_path, spoil, code, words):
-    shutil.copytree(site, tmp_path / "site", copy_function=os.link if spoil in LINKABLE else shutil.copy)
+    copied(site, tmp_path / "site")
     spoil(tmp_path / "site")
     with serve(tmp_path / "site") as address, browser.new_context() as context:
         page = context.new_page()
@@ -466,10 +411,6 @@ def test_what_is_wrong_is_said_in_one_line(browser, site, tmp_path, spoil, code,
         error = load(page, device="wasm", threads=1)["error"]
     assert error["name"] == "EngineError" and error["code"] == code
     assert words in error["message"] and ";" in error["message"] and "\n" not in error["message"]
-
-
-LINKABLE = {_missing, _no_world, _no_runtime, _no_glue}
-"""These remove files, and so may work on links to the site's own."""
 
 
 def test_no_answer_is_a_network_error(page):

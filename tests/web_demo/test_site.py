@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pocketgenie.runtimes.chromium import find_browser
 from pocketgenie.runtimes.pictures import load_picture
 from pocketgenie.runtimes.player import Player
 from pocketgenie.runtimes.serve import serving
@@ -32,9 +33,7 @@ PICTURE = "() => document.querySelector('#screen canvas').toDataURL()"
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Any Chromium or Chrome of this machine."""
-    path = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-    if path is None:
-        pytest.skip("neither Chromium nor Chrome is installed")
+    path = find_browser() or pytest.skip("neither Chromium nor Chrome is installed")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -137,7 +136,9 @@ def test_a_held_key_repeats_and_pause_step_and_restart_do_so(visit, address):
     page = seen.page
     page.keyboard.down("2")
     page.wait_for_function("() => Number(document.querySelector('#frame').textContent.split(' ')[1]) > 4")
+    page.keyboard.down("Shift")  # from here on the key writes something else
     page.keyboard.up("2")
+    page.keyboard.up("Shift")
     page.wait_for_function("() => document.querySelector('#state').textContent.startsWith('waits')")
     page.keyboard.press("Space")
     played = int(page.inner_text("#frame").split()[-1])
@@ -237,6 +238,12 @@ def test_a_log_that_comes_back_is_checked_token_by_token(visit, address, tmp_pat
         seen.page.wait_for_function(
             "(words) => document.querySelector('#say').textContent.includes(words)", arg=words
         )
+    (tmp_path / "long.json").write_text(json.dumps(log | {"actions": [0] * 60}))
+    seen.page.set_input_files("#chooser", tmp_path / "long.json")
+    seen.page.wait_for_function("() => document.querySelector('#state').textContent.startsWith('replaying')")
+    seen.page.keyboard.press("2")
+    seen.page.wait_for_function("() => document.querySelector('#state').textContent.startsWith('waits')")
+    assert "differs" not in seen.page.inner_text("#say"), "a run that is interrupted is not judged"
 
 
 def test_any_picture_becomes_the_frame_that_python_makes_of_it(visit, address, tmp_path, tiny_bundle):
@@ -371,7 +378,11 @@ def test_a_second_visit_needs_no_network_and_none_another_origin(visit, site):
 
 
 class _Plain(SimpleHTTPRequestHandler):
-    """A host that sends no headers of its own."""
+    """A host that does not isolate, and lets browsers keep everything for a while, as GitHub Pages does."""
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "max-age=600")
+        super().end_headers()
 
     def guess_type(self, path: Any) -> str:
         return "text/javascript" if str(path).endswith(".mjs") else super().guess_type(path)
@@ -404,6 +415,22 @@ def test_a_host_without_headers_is_isolated_by_the_page_itself(visit, site):
         seen = visit().open(address)
         seen.page.wait_for_function("() => crossOriginIsolated")
         seen.page.wait_for_selector("#play:not(:disabled)")
+        seen.start().press("1")
+
+
+def test_a_world_that_is_exported_again_under_an_open_page_is_noticed(visit, site, tmp_path):
+    shutil.copytree(site, tmp_path / "site")
+    with plain_host(tmp_path / "site") as address:
+        seen = visit().open(address)
+        seen.page.wait_for_selector("html[data-offline=ready]")
+        _edit(tmp_path / "site" / "world" / "world.json", precision="another")
+        seen.page.click("#play")
+        seen.page.wait_for_selector("#trouble:not([hidden])")
+        assert "exported again" in seen.page.inner_text("#trouble-text")
+        seen.page.click("#retry")
+        seen.page.wait_for_function("() => document.querySelector('#world').textContent.endsWith('another')")
+        seen.page.wait_for_selector("#play:not(:disabled)")
+        assert "to load" not in seen.page.inner_text("#size"), "its files are the same"
         seen.start().press("1")
 
 

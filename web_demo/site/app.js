@@ -1,11 +1,13 @@
 /** The page: its parts put together around one loop that plays one world. */
 
+import { Drawing } from './drawing.js';
 import { chooseDevice } from './engine/device.js';
 import { Engine } from './engine/engine.js';
 import { copyLink, saveFilm, saveLog } from './keeping.js';
 import { Meeting } from './meeting.js';
-import { bytesFor, fetchWorld, WORLD } from './opening.js';
+import { costOf, depotOf, fetchWorld, same, WORLD } from './opening.js';
 import { at, button, canvas, click, curtain, dialog, fail, say, sayTrouble, write } from './page.js';
+import { Replay } from './replay.js';
 import { mountBindings } from './ui/bindings.js';
 import { distinct, palette } from './ui/colours.js';
 import { find, make, megabytes, still } from './ui/dom.js';
@@ -15,9 +17,8 @@ import { Meters } from './ui/meters.js';
 import { mountOffline } from './ui/offline.js';
 import { Pad } from './ui/pad.js';
 import { fitPicture, readPicture, toPng } from './ui/picture.js';
-import { fromFragment, fromLog, Run, RunError } from './ui/run.js';
+import { Run, RunError } from './ui/run.js';
 import { mountGlow, Picture, Screen } from './ui/screen.js';
-import { Sketch } from './ui/sketch.js';
 import { mountSources, takePicture } from './ui/sources.js';
 import { mountTheme } from './ui/theme.js';
 import { videoKind } from './ui/video.js';
@@ -43,7 +44,6 @@ class App {
     this.meters = new Meters(at('speed'), this.spec.fps);
     this.given = new Picture(canvas('given'), this.spec);
     this.view = new Picture(canvas('view'), this.spec);
-    this.imagined = new Picture(canvas('imagined'), this.spec);
     this.meeting = new Meeting(this.spec);
     /** @type {Uint8Array[]} */
     this.gallery = [];
@@ -53,18 +53,19 @@ class App {
     this.loaded = null;
     /** What the run begins with. @type {{frame: Uint8Array, origin: Origin} | null} */
     this.start = null;
-    /** A run to replay once the world is loaded. @type {number[]} */
-    this.waiting = [];
-    /** Tokens that a replayed log expects. @type {number[][] | null} */
-    this.expected = null;
+    this.replay = new Replay(world, () => this.gallery);
     this.saving = false;
     /** Of the service worker. @type {Promise<void>} */
     this.ready = Promise.resolve();
     /** @type {'auto' | 'wasm'} */
     this.device = 'auto';
-    this.looking = this.changed = false;
-    this.sketch = new Sketch(canvas('board'), { swatches: at('swatches'), brushes: at('brushes') }, this.spec, (frame) => void this.#look(frame));
     this.hands = new Hands(at('pad'), this.keys, (action) => this.loop?.hold(action), (key) => this.#command(key));
+    this.drawing = new Drawing(this.spec, {
+      engine: () => this.loop?.engine ?? null,
+      shown: () => (this.loop ? this.run.frames.at(-1) : this.start?.frame),
+      onOpen: () => this.hands.drop(),
+      onUse: (frame) => void this.#useOwn(frame),
+    });
     mountBindings(dialog('keys'), this.keys, () => this.pad.name());
     mountSources(document.body, (file, name) => void this.#take(file, name), say);
     this.#wire();
@@ -79,19 +80,16 @@ class App {
     const pictures = world.gallery.map((path, place) => {
       const name = path.split('/').at(-1)?.replace(/\.png$/, '') ?? path;
       const thumb = make('button', { type: 'button', 'aria-pressed': false, 'aria-label': `Start at picture ${name}`, disabled: true },
-        make('img', { src: `world/${path}`, alt: '', width: spec.width, height: spec.height, decoding: 'async' }));
+        make('img', { alt: '', width: spec.width, height: spec.height, decoding: 'async' }));
       thumb.addEventListener('click', () => this.#pick(place));
       return thumb;
     });
     at('gallery').replaceChildren(...pictures);
-    const half = Object.values(spec.memories).some((memory) => memory?.dtype === 'float16');
-    const [choice] = await Promise.all([chooseDevice('auto', 0, half), this.#readGallery()]);
+    const [choice] = await Promise.all([chooseDevice('auto', 0, spec), this.#readGallery(pictures)]);
     for (const thumb of pictures) thumb.disabled = false;
-    this.sketch.offer(this.#swatches());
-    this.sketch.begin();
+    this.drawing.begin(this.#swatches());
     mountGlow(canvas('glow'), this.screen.canvas);
-    const { own, runtime } = bytesFor(world, choice.device);
-    const kept = this.#kept();
+    const { own, runtime, kept } = await costOf(world, choice.device);
     write('size', kept ? 'Kept on this device: starts without the network' : `${megabytes(own + runtime)} to load, once`);
     write('reason', kept ? choice.deviceName : `${megabytes(own)} of world, ${megabytes(runtime)} of player; then it also works offline. ${choice.deviceName}.`);
     if (this.gallery.length) this.#pick(0, true);
@@ -100,11 +98,13 @@ class App {
     curtain('invite');
   }
 
-  async #readGallery() {
-    const read = this.world.gallery.map(async (path) => {
-      const answer = await fetch(`world/${path}`).catch(() => null);
-      if (!answer?.ok) throw { code: answer ? 'missing-file' : 'network', message: `the picture ${path} is not there; copy the whole folder of the site, or export it again` };
-      return readPicture(await answer.blob(), this.spec);
+  /** @param {HTMLElement[]} thumbs where they are shown */
+  async #readGallery(thumbs) {
+    const depot = depotOf(this.world);
+    const read = this.world.gallery.map(async (path, place) => {
+      const picture = new Blob([await depot.read(path)], { type: 'image/png' });
+      find(thumbs[place], 'img', HTMLImageElement).src = URL.createObjectURL(picture);
+      return readPicture(picture, this.spec);
     });
     this.gallery = await Promise.all(read);
   }
@@ -118,33 +118,20 @@ class App {
 
   async #readLink() {
     try {
-      const recipe = fromFragment(location.hash, this.world);
-      if (!recipe) return;
-      await this.#replay(recipe);
+      const wanted = await this.replay.link();
+      if (!wanted) return;
+      this.#watch(wanted);
       find(button('play'), 'span', HTMLElement).textContent = 'Watch the run';
     } catch (error) {
       sayTrouble(error);
     }
   }
 
-  /** @param {Recipe} recipe */
-  async #replay({ origin, seed, zero, actions }) {
-    find(document, '#seed', HTMLInputElement).value = String(seed);
-    find(document, '#zero', HTMLInputElement).checked = zero;
-    if ('gallery' in origin) this.#use(this.gallery[this.world.gallery.indexOf(origin.gallery)], origin, actions);
-    else {
-      const answer = await fetch(`data:image/png;base64,${origin.png}`).catch(() => null);
-      if (!answer) throw new RunError('The start picture of this run is damaged.');
-      this.#use(await readPicture(await answer.blob(), this.spec), origin, actions);
-    }
-  }
-
-  #kept() {
-    try {
-      return localStorage.getItem(`pocketgenie.kept.${this.world.world}.${this.world.precision}`) !== null;
-    } catch {
-      return false;
-    }
+  /** @param {import('./replay.js').Wanted} wanted */
+  #watch({ recipe, frame, tokens }) {
+    find(document, '#seed', HTMLInputElement).value = String(recipe.seed);
+    find(document, '#zero', HTMLInputElement).checked = recipe.zero;
+    this.#use(frame, recipe.origin, recipe.actions, tokens);
   }
 
   /** A gallery picture. @param {number} place @param {boolean} [quietly] */
@@ -153,15 +140,14 @@ class App {
     if (!quietly) this.#begun();
   }
 
-  /** @param {Uint8Array} frame @param {Origin} origin @param {number[]} [actions] to replay */
-  #use(frame, origin, actions = []) {
+  /** @param {Uint8Array} frame @param {Origin} origin @param {number[]} [actions] to replay @param {number[][] | null} [tokens] to expect */
+  #use(frame, origin, actions, tokens) {
     this.start = { frame, origin };
-    this.expected = null;
+    this.replay.set(actions, tokens);
     const chosen = 'gallery' in origin ? this.world.gallery.indexOf(origin.gallery) : -1;
     [...at('gallery').children].forEach((thumb, place) => thumb.setAttribute('aria-pressed', String(place === chosen)));
     this.given.draw(frame);
     this.pad.clear(frame);
-    this.waiting = actions;
     if (this.loop) this.#begin();
     else {
       this.screen.draw(frame);
@@ -179,10 +165,9 @@ class App {
   async #take(file, name) {
     try {
       if (name.endsWith('.json') || file.type === 'application/json') {
-        const { recipe, tokens } = fromLog(await file.text(), this.world);
-        await this.#replay(recipe);
-        this.expected = tokens;
-        say(`Replaying ${recipe.actions.length} frames of ${name}`);
+        const wanted = await this.replay.log(await file.text());
+        this.#watch(wanted);
+        say(`Replaying ${wanted.recipe.actions.length} frames of ${name}`);
         return;
       }
       const frame = await readPicture(file, this.spec);
@@ -211,21 +196,20 @@ class App {
     try {
       await this.ready;
       const { device } = this;
-      this.loaded = await engine.load({ world: WORLD, device, onProgress: (progress) => this.#progress(progress), signal: cancelling.signal });
+      const loaded = await engine.load({ world: WORLD, device, onProgress: (progress) => this.#progress(progress), signal: cancelling.signal });
+      same(this.world, loaded.world);
+      this.loaded = loaded;
     } catch (error) {
-      if (/** @type {{code?: string}} */ (error).code === 'cancelled') {
+      engine.close();
+      const { code } = /** @type {{code?: string}} */ (error);
+      if (code === 'cancelled') {
         curtain('invite');
         button('play').focus();
         say('Cancelled. What has been loaded is kept.');
-      } else fail(error, () => void this.load());
+      } else fail(error, () => (code === 'changed' ? location.reload() : void this.load()));
       return;
     }
-    const { deviceName, why, world } = this.loaded;
-    try {
-      localStorage.setItem(`pocketgenie.kept.${world.world}.${world.precision}`, '1');
-    } catch {
-      // Then the next visit says the size again.
-    }
+    const { deviceName, why } = this.loaded;
     write('device', deviceName);
     write('why', [`${why[0].toUpperCase()}${why.slice(1)}.`, this.loaded.device === 'wasm' ? isolationWords() : ''].filter(Boolean).join(' '));
     this.meeting.offer(this.loaded);
@@ -261,7 +245,7 @@ class App {
     button('video').disabled = videoKind() === null;
     if (videoKind() === null) button('video').title = 'This browser records no video; a GIF it can.';
     this.#begin();
-    say(this.waiting.length ? 'Replaying the run' : 'Ready. Press an action.');
+    say(this.loop.queue.length ? 'Replaying the run' : 'Ready. Press an action.');
   }
 
   #begin() {
@@ -269,8 +253,7 @@ class App {
     if (!loop || !start) return;
     loop.seed = Math.min(Math.max(0, Math.trunc(find(document, '#seed', HTMLInputElement).valueAsNumber || 0)), Number.MAX_SAFE_INTEGER);
     loop.zero = find(document, '#zero', HTMLInputElement).checked;
-    loop.begin(start.frame, this.waiting);
-    this.waiting = [];
+    loop.begin(start.frame, this.replay.take());
   }
 
   /** The same start, by other chance. */
@@ -310,15 +293,7 @@ class App {
     const draw = performance.now() - began;
     this.meters.add({ ...played.ms, draw, total: played.ms.total + draw });
     this.#onState();
-    if (this.expected && this.loop && !this.loop.replaying) this.#judge(this.expected);
-  }
-
-  /** A log has been replayed: does it agree? @param {number[][]} expected */
-  #judge(expected) {
-    this.expected = null;
-    const { tokens } = this.run;
-    const wrong = expected.findIndex((row, t) => row.some((token, place) => token !== tokens[t]?.[place]));
-    say(wrong < 0 ? `The log is replayed token for token: ${expected.length} of ${expected.length} frames equal` : `The log differs from frame ${wrong} on; it was played on another device or precision`);
+    if (this.loop) this.replay.judge(this.run, this.loop);
   }
 
   #onState() {
@@ -360,18 +335,6 @@ class App {
     for (const [name, key] of Object.entries({ pause: ' ', step: '.', restart: 'r', auto: 'a', unlimited: 'u' })) click(name, () => this.#command(key));
     for (const name of /** @type {const} */ (['keys', 'about'])) click(`open-${name}`, () => dialog(name).showModal());
     for (const close of document.querySelectorAll('[data-close]')) close.addEventListener('click', () => close.closest('dialog')?.close());
-    click('draw', () => {
-      this.hands.drop();
-      dialog('sketch').showModal();
-      void this.#look(this.sketch.frame);
-    });
-    click('undo', () => this.sketch.undo());
-    click('wipe', () => this.sketch.begin());
-    click('over', () => this.sketch.begin(this.loop ? this.run.frames.at(-1) : this.start?.frame));
-    click('use', () => {
-      dialog('sketch').close();
-      void this.#useOwn(this.sketch.frame.slice());
-    });
     click('camera', () => void this.#shoot());
     click('link', () => void this.#copyLink());
     click('gif', () => void this.#film('gif'));
@@ -382,12 +345,8 @@ class App {
       find(document, '#seed', HTMLInputElement).value = String(crypto.getRandomValues(new Uint16Array(1))[0]);
       this.#again();
     });
-    for (const name of ['seed', 'zero']) at(name).addEventListener('change', () => {
-      this.#again();
-    });
-    addEventListener('hashchange', async () => {
-      await this.#readLink();
-    });
+    for (const name of ['seed', 'zero']) at(name).addEventListener('change', () => this.#again());
+    addEventListener('hashchange', () => void this.#readLink());
   }
 
   async #shoot() {
@@ -396,28 +355,6 @@ class App {
       if (frame) await this.#useOwn(frame);
     } catch (error) {
       sayTrouble(error);
-    }
-  }
-
-  /** How the world sees a drawing, as it grows. @param {Uint8Array} frame */
-  async #look(frame) {
-    const { loop } = this;
-    if (this.looking) this.changed = true;
-    if (!dialog('sketch').open || this.looking) return;
-    const remembers = this.spec.memories.encoder || this.spec.memories.decoder; // looking would disturb the run
-    write('imagined-name', !loop ? 'how the world sees it: once it is loaded' : remembers ? 'how the world sees it: once you play' : 'how the world sees it');
-    if (!loop || remembers) return this.imagined.draw(frame);
-    this.looking = true;
-    try {
-      const tokens = await loop.engine.encode(frame.slice());
-      this.imagined.draw(await loop.engine.decode(tokens));
-    } catch {
-      // The loop meets the same fault, and tells it.
-    }
-    this.looking = false;
-    if (this.changed) {
-      this.changed = false;
-      void this.#look(frame);
     }
   }
 
@@ -465,7 +402,7 @@ class App {
       return engine.close();
     }
     this.loop.other = engine;
-    this.waiting = this.run.actions;
+    this.replay.set(this.run.actions);
     this.#begin();
   }
 

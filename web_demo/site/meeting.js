@@ -1,7 +1,7 @@
 /** Another runtime plays along, beside the first: what the page shows of both. */
 
 import { Engine } from './engine/engine.js';
-import { WORLD } from './opening.js';
+import { same, WORLD } from './opening.js';
 import { at, button, say, write } from './page.js';
 import { find, make } from './ui/dom.js';
 import { Screen } from './ui/screen.js';
@@ -37,7 +37,8 @@ export class Meeting {
     button('versus').disabled = true;
     write('verdict', `Loading ${chosen.words}…`);
     try {
-      const { deviceName } = await engine.load({ world: WORLD, device: chosen.device, threads: chosen.threads });
+      const { deviceName, world } = await engine.load({ world: WORLD, device: chosen.device, threads: chosen.threads });
+      same(own.world, world);
       this.#open(own.deviceName, deviceName);
       return engine;
     } catch (error) {

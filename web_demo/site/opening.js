@@ -1,30 +1,36 @@
-/** What is known of a world before it is loaded. */
+/** What is known of a world before it is loaded; the engine reads it, and judges it, the same way. */
+
+import { Depot, loadWorld, needs, vendorOf } from './engine/loading.js';
 
 /** @typedef {import('./engine/types.js').WorldFile} WorldFile */
 
 export const WORLD = 'world/world.json';
-const SCHEMA = 1;
-const PLAYING = /** @type {const} */ (['play', 'encode', 'observe', 'decode']);
+const ADDRESS = new URL(WORLD, document.baseURI).href;
 
-/** @returns {Promise<WorldFile>} */
-export async function fetchWorld() {
-  const answer = await fetch(WORLD).catch(() => null);
-  if (!answer) throw { code: 'network', message: 'the server does not answer; look at the connection and try again' };
-  if (!answer.ok) throw { code: 'missing-file', message: `${WORLD} is not on the server (${answer.status}); copy the whole folder of the site, or export it again` };
-  /** @type {WorldFile | null} */
-  const world = await answer.json().catch(() => null);
-  if (world?.schema_version !== SCHEMA) {
-    const words = world ? `${WORLD} has schema ${world.schema_version}` : `${WORLD} cannot be read`;
-    throw { code: 'schema', message: `${words}, this page reads schema ${SCHEMA}; export the world again with the page's own version` };
-  }
-  return world;
+/** Rejects with an EngineError. @returns {Promise<WorldFile>} */
+export const fetchWorld = () => loadWorld(ADDRESS);
+
+/** Files of the world, checked and kept. @param {WorldFile} world */
+export const depotOf = (world) => new Depot(ADDRESS, world.files);
+
+/**
+ * Bytes that a first visit fetches to play on a device, and whether this is none.
+ * @param {WorldFile} world
+ * @param {'wasm' | 'webgpu'} device
+ */
+export async function costOf(world, device) {
+  const { paths, runtime, binaries } = needs(world, device);
+  const [own, engine] = [depotOf(world), new Depot(vendorOf(device), runtime)];
+  const kept = (await Promise.all([own.keeps(paths), engine.keeps(binaries)])).every(Boolean);
+  return { own: own.size(paths), runtime: engine.size(binaries), kept };
 }
 
-/** Bytes that a first visit fetches to play on a device. @param {WorldFile} world @param {'wasm' | 'webgpu'} device */
-export function bytesFor(world, device) {
-  const graphs = { ...world.graphs, ...(device === 'webgpu' ? world.webgpu : {}) };
-  const names = new Set(PLAYING.flatMap((name) => (graphs[name] ? [graphs[name].file, ...graphs[name].data] : [])));
-  const own = [...names].reduce((sum, name) => sum + (world.files[name]?.size ?? 0), 0);
-  const runtime = Object.entries(world.runtime?.[device] ?? {}).reduce((sum, [name, { size }]) => sum + (name.endsWith('.wasm') ? size : 0), 0);
-  return { own, runtime };
+/**
+ * The world may have been exported anew since the page was opened: its pictures and links are another's then.
+ * @param {WorldFile} shown
+ * @param {WorldFile} loaded
+ */
+export function same(shown, loaded) {
+  if (JSON.stringify(shown) === JSON.stringify(loaded)) return;
+  throw { code: 'changed', message: 'it was exported again after this page was opened; reload the page' };
 }

@@ -29,14 +29,15 @@ sw.addEventListener('fetch', (event) => {
  * @returns {Promise<Response>}
  */
 async function answer(request) {
-  const cache = await caches.open(CACHE);
+  const cache = await caches.open(CACHE).catch(() => null); // a disk that is full or broken: then nothing is kept
   const address = request.url.split(/[?#]/)[0]; // a link that replays a run is the same page
   try {
-    const response = isolated(await fetch(request));
-    if (response.ok) await cache.put(address, response.clone()).catch(() => {});
+    // Asked for anew, or a host's own caching would mix the files of two exports.
+    const response = isolated(await fetch(request, { cache: 'no-cache' }));
+    if (response.ok) await cache?.put(address, response.clone()).catch(() => {});
     return response;
   } catch (error) {
-    const kept = await cache.match(address);
+    const kept = await cache?.match(address);
     if (!kept) throw error;
     return kept;
   }

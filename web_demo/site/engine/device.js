@@ -6,16 +6,16 @@ import { EngineError } from './errors.js';
 /** @typedef {{device: Device, deviceName: string, threads: number, why: string}} Choice */
 
 const EMULATED = /swiftshader|llvmpipe|basic render/i;
-const MOST_THREADS = 4;
+export const MOST_THREADS = 4;
 
 /**
  * @param {Device | 'auto'} wanted
  * @param {number} threads 0: as many as are worth it
- * @param {boolean} half whether the world keeps float16 in memory
+ * @param {import('./types.js').WorldSpec} spec
  * @param {string} [instead] why WebGPU is not taken this time, though it is there
  * @returns {Promise<Choice>} Rejects with `no-webgpu` where WebGPU was asked for by name and is not there.
  */
-export async function chooseDevice(wanted, threads, half, instead) {
+export async function chooseDevice(wanted, threads, spec, instead) {
   if (wanted === 'wasm') return wasm(threads, instead ?? 'WebAssembly was asked for');
   const { adapter, lack } = await findAdapter();
   if (!adapter) {
@@ -24,6 +24,7 @@ export async function chooseDevice(wanted, threads, half, instead) {
   }
   const { vendor, architecture, description } = adapter.info;
   const deviceName = description || [vendor, architecture].filter(Boolean).join(' ') || 'a graphics card';
+  const half = Object.values(spec.memories).some((memory) => memory?.dtype === 'float16');
   if (half && !adapter.features.has('shader-f16')) {
     const lacksHalf = `WebGPU has no 16-bit floats on ${deviceName}, which this world needs`;
     if (wanted === 'webgpu') throw new EngineError('no-webgpu', `${lacksHalf}; choose WebAssembly, or export it in fp32`);

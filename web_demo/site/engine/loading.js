@@ -29,6 +29,21 @@ export function graphsFor(world, device) {
   return { ...world.graphs, ...(device === 'webgpu' ? world.webgpu : {}) };
 }
 
+/**
+ * What playing fetches: the graphs' files, and ONNX Runtime's own binary.
+ * @param {WorldFile} world
+ * @param {import('./types.js').Device} device
+ */
+export function needs(world, device) {
+  const graphs = graphsFor(world, device);
+  const paths = playing(world.spec).flatMap((name) => (graphs[name] ? [graphs[name].file, ...graphs[name].data] : []));
+  const runtime = world.runtime?.[device] ?? {};
+  return { paths: [...new Set(paths)], runtime, binaries: Object.keys(runtime).filter((name) => name.endsWith('.wasm')) };
+}
+
+/** Where ONNX Runtime Web's files for a device lie. @param {import('./types.js').Device} device */
+export const vendorOf = (device) => new URL(`../vendor/ort/${device}/`, import.meta.url).href;
+
 /** Storage that outlives the visit; null where the page may not keep anything. */
 async function openCache() {
   return globalThis.caches ? caches.open(CACHE).catch(() => null) : null;
@@ -45,7 +60,7 @@ export async function loadWorld(url) {
     response = await request(url, 'world.json', 'no-cache');
     await cache?.put(url, response.clone()).catch(() => {});
   } catch (error) {
-    response = error instanceof EngineError && error.code === 'network' ? await cache?.match(url) : undefined;
+    response = error instanceof EngineError && error.code === 'network' ? await cache?.match(url).catch(() => undefined) : undefined;
     if (!response) throw error;
   }
   const text = await response.text();
@@ -114,9 +129,9 @@ export class Depot {
   /**
    * @param {string} base address of the folder, with its last slash
    * @param {Files} files
-   * @param {(came: Came) => void} report called whenever bytes came in
+   * @param {(came: Came) => void} [report] called whenever bytes came in
    */
-  constructor(base, files, report) {
+  constructor(base, files, report = () => {}) {
     this.base = base;
     this.files = files;
     this.report = report;
@@ -151,14 +166,14 @@ export class Depot {
   async read(path) {
     const address = this.#address(path);
     const cache = await this.cache;
-    const kept = await cache?.match(address);
+    const kept = await cache?.match(address).then((found) => found?.arrayBuffer()).catch(() => null); // a broken cache is none
     if (kept) {
-      const bytes = new Uint8Array(await kept.arrayBuffer());
+      const bytes = new Uint8Array(kept);
       if (await this.#sound(path, bytes)) {
         this.report({ loaded: bytes.length, cached: bytes.length, file: path });
         return bytes;
       }
-      await cache?.delete(address);
+      await cache?.delete(address).catch(() => {});
     }
     const bytes = await this.#fetch(path, await request(address, path, 'no-store'));
     if (!(await this.#sound(path, bytes))) throw altered(path);
@@ -198,13 +213,20 @@ export class Depot {
     return bytes.subarray(0, filled);
   }
 
+  /** Whether the cache holds all of these. @param {Iterable<string>} paths */
+  async keeps(paths) {
+    const cache = await this.cache;
+    const found = await Promise.all([...paths].map((path) => cache?.match(this.#address(path)).catch(() => null)));
+    return found.every(Boolean);
+  }
+
   /** Let go of what the cache holds of this folder's earlier versions. */
   async prune() {
     const cache = await this.cache;
     if (!cache) return;
     const kept = new Set(Object.keys(this.files).map((path) => this.#address(path)));
-    for (const { url } of await cache.keys()) {
-      if (url.startsWith(this.base) && url.includes('?sha256=') && !kept.has(url)) await cache.delete(url);
+    for (const { url } of await cache.keys().catch(() => [])) {
+      if (url.startsWith(this.base) && url.includes('?sha256=') && !kept.has(url)) await cache.delete(url).catch(() => {});
     }
   }
 }

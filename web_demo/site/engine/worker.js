@@ -7,7 +7,7 @@
 
 import { chooseDevice } from './device.js';
 import { EngineError, asEngineError } from './errors.js';
-import { Depot, graphsFor, loadWorld, playing } from './loading.js';
+import { Depot, loadWorld, needs, playing, vendorOf } from './loading.js';
 import { Player } from './player.js';
 import { Session } from './session.js';
 
@@ -36,12 +36,11 @@ function player() {
  */
 async function load(wish, report) {
   const world = await loadWorld(wish.world);
-  const half = Object.values(world.spec.memories).some((memory) => memory.dtype === 'float16');
-  const choice = await chooseDevice(wish.device, wish.threads, half, wish.instead);
+  const choice = await chooseDevice(wish.device, wish.threads, world.spec, wish.instead);
   const { device } = choice;
   chosen = device;
   const base = new URL('.', wish.world).href;
-  const vendor = new URL(`../vendor/ort/${device}/`, import.meta.url).href;
+  const vendor = vendorOf(device);
 
   /** @type {Progress} */
   let progress = { stage: 'files', loaded: 0, total: 0, cached: 0 };
@@ -58,25 +57,21 @@ async function load(wish, report) {
     tell({ loaded: progress.loaded + came.loaded, cached: progress.cached + came.cached, file: came.file });
 
   const depot = new Depot(base, world.files, count);
-  const engines = new Depot(vendor, world.runtime?.[device] ?? {}, count);
-  const graphs = graphsFor(world, device);
-  const needed = playing(world.spec);
-  const paths = new Set(needed.flatMap((name) => (graphs[name] ? [graphs[name].file, ...graphs[name].data] : [])));
-  const wasmFile = `${GLUE[device]}.wasm`;
-  const counted = wasmFile in engines.files;
-  tell({ total: depot.size(paths) + (counted ? engines.size([wasmFile]) : 0) }, true);
+  const { paths, runtime, binaries } = needs(world, device);
+  const engines = new Depot(vendor, runtime, count);
+  tell({ total: depot.size(paths) + engines.size(binaries) }, true);
 
-  const [binary, ...contents] = await Promise.all([
-    counted ? engines.read(wasmFile) : null,
-    ...[...paths].map(async (path) => /** @type {const} */ ([path, await depot.read(path)])),
+  const [[binary = null], ...contents] = await Promise.all([
+    Promise.all(binaries.map((name) => engines.read(name))),
+    ...paths.map(async (path) => /** @type {const} */ ([path, await depot.read(path)])),
   ]);
-  await Promise.all([depot.prune(), counted ? engines.prune() : null]);
+  await Promise.all([depot.prune(), binary && engines.prune()]);
 
   tell({ stage: 'runtime', file: undefined }, true);
   const ort = await openRuntime(vendor, device, choice.threads, binary);
   const files = new Map(contents);
   const session = new Session(ort, device, world, async (path) => files.get(path) ?? depot.read(path));
-  await session.prepare(needed, (graph) => tell({ stage: 'graphs', graph }, true));
+  await session.prepare(playing(world.spec), (graph) => tell({ stage: 'graphs', graph }, true));
   files.clear(); // ONNX Runtime has its own copy
   ort.env.wasm.wasmBinary = undefined;
   loaded = new Player(session, world.noise);

@@ -107,6 +107,9 @@ function takesKeys(target) {
   return target instanceof Element && target.closest('input, select, textarea, dialog, [data-keys]') !== null;
 }
 
+/** The key itself: what it writes changes while Shift is pressed. @param {KeyboardEvent} event */
+const held = ({ code, key }) => `key ${code || key.toLowerCase()}`;
+
 export class Hands {
   /**
    * @param {HTMLElement} pad its buttons have `data-action`
@@ -127,7 +130,7 @@ export class Hands {
     this.closing = new AbortController();
     const options = { signal: this.closing.signal };
     window.addEventListener('keydown', (event) => this.#down(event), options);
-    window.addEventListener('keyup', ({ key }) => this.#put(`key ${key.toLowerCase()}`, null), options);
+    window.addEventListener('keyup', (event) => this.#put(held(event), null), options);
     window.addEventListener('blur', () => this.drop(), options);
     document.addEventListener('visibilitychange', () => this.drop(), options);
     pad.addEventListener('pointerdown', (event) => this.#touch(event), options);
@@ -147,7 +150,7 @@ export class Hands {
       // Held down on a button of the pad, a key plays it as a finger does; other buttons click by themselves.
       if (button.dataset.action === undefined || !this.pad.contains(button)) return;
       event.preventDefault();
-      return this.#put(`key ${key.toLowerCase()}`, Number(button.dataset.action));
+      return this.#put(held(event), Number(button.dataset.action));
     }
     const action = this.keys.map.get(key) ?? this.keys.map.get(key.toLowerCase());
     const command = key.length === 1 ? key.toLowerCase() : key;
@@ -155,7 +158,7 @@ export class Hands {
     event.preventDefault();
     if (event.repeat) return;
     if (action === undefined) this.onCommand(command);
-    else this.#put(`key ${key.toLowerCase()}`, action);
+    else this.#put(held(event), action);
   }
 
   /** @param {PointerEvent} event */

@@ -72,6 +72,7 @@ export class Loop {
   /** Back to the start. @param {boolean} [replay] */
   again(replay = false) {
     if (!replay) this.queue = [];
+    this.replayed = 0;
     this.restart = true;
     this.paused = false;
     this.changed();

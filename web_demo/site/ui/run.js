@@ -158,9 +158,10 @@ export function fromLog(text, world) {
   if (log.world !== world.world) throw new RunError('That log was made with another world.');
   const whole = (/** @type {unknown} */ value, /** @type {number} */ below) => Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) < below;
   const fits = Array.isArray(log.actions) && log.actions.length <= MOST_ACTIONS && log.actions.every((/** @type {unknown} */ a) => whole(a, world.spec.actions));
-  const start = typeof log.start?.png === 'string' || world.gallery.includes(log.start?.gallery);
+  const { png, gallery } = log.start ?? {};
+  const start = typeof png === 'string' || world.gallery.includes(gallery);
   const lists = Array.isArray(log.tokens) && log.tokens.every((/** @type {unknown} */ row) => Array.isArray(row));
   if (!fits || !start || !lists || !whole(log.seed, Infinity)) throw new RunError('That log is damaged.');
-  const recipe = { world: log.world, origin: log.start, seed: log.seed, zero: log.temperature_zero === true, actions: log.actions };
+  const recipe = { world: log.world, origin: typeof png === 'string' ? { png } : { gallery }, seed: log.seed, zero: log.temperature_zero === true, actions: log.actions };
   return { recipe, tokens: log.tokens };
 }

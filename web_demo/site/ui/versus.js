@@ -1,5 +1,6 @@
 /** Two runtimes on the same actions and noise: what they agree on. */
 
+import { MOST_THREADS } from '../engine/device.js';
 import { make } from './dom.js';
 
 /** @typedef {import('../engine/types.js').Played} Played */
@@ -7,7 +8,7 @@ import { make } from './dom.js';
 
 /** Runtimes to choose from. @param {Loaded} own what plays already */
 export function rivals(own) {
-  const cores = Math.min(4, navigator.hardwareConcurrency || 1);
+  const cores = Math.min(MOST_THREADS, navigator.hardwareConcurrency || 1);
   /** @type {{device: 'wasm' | 'webgpu', threads: number, words: string}[]} */
   const all = [{ device: 'wasm', threads: 1, words: 'WebAssembly, 1 thread' }];
   if (crossOriginIsolated) {

@@ -8,6 +8,7 @@ const KNOWN = {
   'altered-file': { title: 'A file of this world is not what it should be', retry: true },
   network: { title: 'The network does not answer', retry: true },
   schema: { title: 'This world was made for another version of the player' },
+  changed: { title: 'This world is not the one you see', retry: true },
   'no-webgpu': { title: 'No WebGPU here', wasm: true },
   memory: { title: 'Not enough memory', retry: true, wasm: true },
   crashed: { title: 'The player stopped', retry: true },
