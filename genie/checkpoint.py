@@ -95,9 +95,13 @@ def save_header(folder: Path, world: WorldHeader | WorldFile) -> None:
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write one safetensors file, whole or not at all."""
     part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    part.touch()
+    mode = part.stat().st_mode  # as the umask says; safetensors writes files that nobody else may read
     save_file(
         {key: value.detach().cpu().contiguous() for key, value in tensors.items()}, part, metadata=metadata
     )
+    part.chmod(mode)
     os.replace(part, path)
 
 
@@ -144,7 +148,11 @@ def read_config(folder: Path) -> GenieConfig:
 def read_world(folder: Path) -> WorldFile:
     """world.json of a native checkpoint folder. Raises UserError."""
     if (kind := read_header(folder).kind) != NATIVE:
-        raise UserError(f"{folder} is a world of the kind {kind}; this is done with native worlds only")
+        raise UserError(
+            f"{folder} is a world of the kind {kind}: training, distillation and the precision search take a "
+            "world apart by its layers, and know only those of native worlds; "
+            "`export --precision` fp32, fp16, int8 or int4 takes any"
+        )
     return _read(folder, WorldFile)
 
 
@@ -193,13 +201,24 @@ def load_part(folder: Path, name: str, module: nn.Module) -> None:
                 f"{path}: {key} is {list(tensor.shape)}, world.json asks for {list(wanted[key].shape)}; "
                 "use the world.json that the weights were trained with"
             )
-        if tensor.dtype not in STORED:
-            raise UserError(f"{path}: {key} is {tensor.dtype}, not a float; convert it or train again")
-        if not torch.isfinite(tensor).all():
-            raise UserError(
-                f"{path}: {key} holds values that are not finite; the training diverged, train it again"
-            )
+        if fault := unplayable(tensor):
+            raise UserError(f"{path}: {key} {fault}")
     module.load_state_dict(found)
+
+
+def unplayable(tensor: Tensor) -> str | None:
+    """Why a tensor cannot be a world's weight, and how to mend it, to be said after its name; None where it
+    can."""
+    if tensor.dtype not in STORED:
+        kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in STORED)
+        return f"is {str(tensor.dtype).removeprefix('torch.')}, not a float of {kinds}; convert it"
+    if tensor.is_meta or tensor.layout is not torch.strided:
+        return "has no plain values (it is sparse, or on no device); save it dense, on the CPU"
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        return "has more numbers than are stored (it was expanded); save it by .contiguous()"
+    if not torch.isfinite(tensor).all():
+        return "holds values that are not finite; the training diverged, train it again"
+    return None
 
 
 def load_genie(folder: Path, parts: tuple[Part, ...] = ("tokenizer", "lam", "dynamics")) -> Genie:

@@ -13,13 +13,14 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pocketgenie.errors import UserError
+from pocketgenie.genie.checkpoint import unplayable
 
 PICKLES: Final = (".pt", ".pth", ".ckpt", ".bin")
 INDEX: Final = ".index.json"
@@ -35,6 +36,7 @@ def read_saved(path: Path) -> dict[str, Any]:
 
     Raises UserError.
     """
+    _refuse_other_than_files(path)
     if path.name.endswith(INDEX):
         tensors: dict[str, Any] = {}
         for file in _shards(path):
@@ -64,6 +66,7 @@ def bare(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """The keys of a JSON file; None where there is none. Raises UserError."""
+    _refuse_other_than_files(path)
     try:
         if path.stat().st_size > LARGEST_JSON:
             raise UserError(f"{path} is too large for a configuration; is it another file?")
@@ -78,11 +81,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def check_keys(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], mend: str) -> None:
-    """Every tensor of the model, in its shape, and no other. Raises UserError with their names, the nearest
-    of the others beside each, and `mend`: how to mend it."""
+    """Every tensor of the model, in its shape, and no other, of values that can be played. Raises UserError
+    with their names, the nearest of the others beside each, and `mend`: how to mend it."""
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     faults = [f"{key} is missing{_nearest(key, extra)}" for key in missing]
-    faults += [f"{key} is none of the model's{_nearest(key, missing)}" for key in extra]
+    faults += [f"{_shown(key)} is none of the model's{_nearest(key, missing)}" for key in extra]
     faults += [
         f"{key} is {list(found[key].shape)}, not {list(wanted[key].shape)}"
         for key in sorted(wanted.keys() & found.keys())
@@ -91,6 +94,9 @@ def check_keys(path: Path, found: Mapping[str, Tensor], wanted: Mapping[str, Ten
     if faults:
         more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise UserError(f"{path}: {'; '.join(faults[:SHOWN])}{more}; {mend}")
+    for key, tensor in found.items():
+        if fault := unplayable(tensor):
+            raise UserError(f"{path}: {key} {fault}")
 
 
 def _shards(path: Path) -> list[Path]:
@@ -100,8 +106,24 @@ def _shards(path: Path) -> list[Path]:
         raise UserError(f"{path} names no files (weight_map); copy the checkpoint again")
     names = set(map(str, places.values()))
     if odd := sorted(name for name in names if name in ("", ".", "..") or Path(name).name != name):
-        raise UserError(f"{path} names {odd[0]!r}, which is no file beside it; copy the checkpoint again")
+        raise UserError(
+            f"{path} names {_shown(repr(odd[0]))}, which is no file beside it; copy the checkpoint again"
+        )
     return [path.parent / name for name in sorted(names)]
+
+
+def _refuse_other_than_files(path: Path) -> None:
+    """A pipe or a device would be waited for, or never end."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file; give the one that has the weights")
+
+
+def _refuse_compressed(path: Path, file: IO[bytes]) -> None:
+    """torch maps what lies in its zip as it lies there: compressed weights would be read as noise, and a
+    small file could fill the memory."""
+    with zipfile.ZipFile(file) as archive:
+        if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+            raise UserError(f"{path} is compressed, which torch.save never does; copy the file that it wrote")
 
 
 def _mapped(path: Path) -> dict[str, Any]:
@@ -118,15 +140,19 @@ def _unpickled(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             mapped = zipfile.is_zipfile(file)  # files of torch before 1.6 are none, and cannot be mapped
+            if mapped:
+                _refuse_compressed(path, file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols
             saved = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or _line(error)}") from None
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors and plain values, or is damaged; nothing of it was run "
-            f"({_line(error)}). Where you trust it, save the weights alone with its project: "
+            f"({_why(error)}). Where you trust it, save the weights alone with its project: "
             "safetensors.torch.save_file(model.state_dict(), FILE)"
         ) from None
     except Exception as error:  # zip, pickle and torch raise what they like on damaged bytes
@@ -140,10 +166,21 @@ def _unpickled(path: Path) -> dict[str, Any]:
 
 def _nearest(name: str, others: Sequence[str]) -> str:
     near = get_close_matches(name, others, 1, 0.8)
-    return f" (nearest: {near[0]})" if near else ""
+    return f" (nearest: {_shown(near[0])})" if near else ""
+
+
+def _why(error: pickle.UnpicklingError) -> str:
+    """What torch met, without its advice on how to run it all the same."""
+    told = str(error).partition("WeightsUnpickler error:")[2].strip()
+    return _shown(told.splitlines()[0]) if told else _line(error)
 
 
 def _line(error: BaseException) -> str:
     """What an exception says, on one short line."""
-    said = " ".join(str(error).split()) or type(error).__name__
+    return _shown(str(error)) or type(error).__name__
+
+
+def _shown(text: str) -> str:
+    """Words of a foreign file on one short line, without what would steer a terminal."""
+    said = "".join(mark if mark.isprintable() else "?" for mark in " ".join(text.split()))
     return said if len(said) <= 120 else f"{said[:120]}…"

@@ -152,7 +152,7 @@ def read_model(place: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, trained = saved.get("model"), saved.get("config")
     else:
         tensors, state = read_saved(place / "model_state_dict.pt"), place / "state.pt"
-        trained = read_state(state).get("config") if state.exists() else {}
+        trained = read_state(state).get("config") if state.is_file() else {}
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise UserError(f"{place} has no model; is it a checkpoint of TinyWorlds?")
     found = bare(tensors)

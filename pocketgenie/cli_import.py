@@ -14,9 +14,8 @@ from pocketgenie.errors import UserError
 from pocketgenie.screen import console
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pocketgenie.genie.contract import World
+    from pocketgenie.genie.spec import WorldSpec
 
 Told = Callable[[str], None]
 
@@ -39,7 +38,7 @@ def import_(
         Path | None,
         typer.Option(
             help="Held-out clips for `check`: an .npz with `frames` uint8 [N, T, H, W, 3], or, for a world "
-            "without pixels, `tokens` [N, T, S]."
+            "without pixels, token ids: an .npz or .npy [N, T, S], a .bin."
         ),
     ] = None,
 ) -> None:
@@ -103,40 +102,19 @@ def import_checkpoint(
         tell("loading the world")
         world = load_world(folder)
         if clips:
-            _take_clips(clips, folder, world)
+            _take_clips(clips, folder, world.spec)
         swap(folder, out)
     return importer.describe(config), world
 
 
-def _take_clips(path: Path, folder: Path, world: World) -> None:
+def _take_clips(path: Path, folder: Path, spec: WorldSpec) -> None:
     """Put held-out clips into a checkpoint; of tokens, as the pictures that stand in for them."""
     from pocketgenie.export.world import CLIPS
+    from pocketgenie.runtimes.token_pictures import holds_tokens, token_clips
     from pocketgenie.training.data import load_clips
 
-    size = world.spec.height, world.spec.width
-    frames = _drawn(path, world) if world.spec.frames == "tokens" else None
-    np.savez_compressed(folder / CLIPS, frames=load_clips(path, size) if frames is None else frames)
-
-
-def _drawn(path: Path, world: World) -> NDArray[np.uint8] | None:
-    """uint8 [N, T, H, W, 3] of a file's `tokens`; None where it has none."""
-    import torch
-
-    spec = world.spec
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            tokens = file.get("tokens")
-    except Exception:  # load_clips says what is wrong with it
-        return None
-    if tokens is None:
-        return None
-    if tokens.dtype.kind not in "iu" or tokens.ndim < 3 or not tokens.size:
-        raise UserError(f"{path}: tokens is {tokens.dtype} {list(tokens.shape)}, not integers [N, T, S]")
-    clips = tokens.reshape(*tokens.shape[:2], -1).astype(np.int64)
-    if clips.shape[2] != spec.tokens or clips.shape[1] < 2 or clips.min() < 0 or clips.max() >= spec.codebook:
-        found = f"{list(tokens.shape)} of {clips.min()}..{clips.max()}"
-        wanted = f"[N, T >= 2, {spec.tokens}] of 0..{spec.codebook - 1}"
-        raise UserError(f"{path}: tokens is {found}, not {wanted}")
-    decode = world.graphs()["decode"].module
-    with torch.inference_mode():
-        return np.array([[decode(torch.from_numpy(one).int())[0].numpy() for one in clip] for clip in clips])
+    if spec.frames == "tokens" and holds_tokens(path):
+        frames = token_clips(path, spec)
+    else:
+        frames = load_clips(path, (spec.height, spec.width))
+    np.savez_compressed(folder / CLIPS, frames=frames)

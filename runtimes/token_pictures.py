@@ -20,7 +20,7 @@ SUFFIXES: Final = (".npy", ".npz", ".bin")
 CLIP = 16
 """Frames of a clip, where the file does not say how its frames belong together."""
 MOST = 1024
-"""Frames that are read of one file."""
+"""Frames that are read of one file, where a part of it can be read."""
 
 
 def levels(codebook: int) -> int:
@@ -61,8 +61,8 @@ def holds_tokens(path: Path) -> bool:
 
 
 def read_tokens(path: Path, spec: WorldSpec) -> NDArray[np.int64]:
-    """A file of token ids [..., S] or [..., rows, columns] -> int64 [..., S]; of a .bin [T, S]. At most MOST
-    frames. Raises UserError."""
+    """A file of token ids [..., S] or [..., rows, columns] -> int64 [..., S]; of a .bin [T, S]. Of a .npy or
+    .bin at most MOST frames. Raises UserError."""
     found = _array(path, spec)
     rows, columns = spec.grid
     if found.ndim > 1 and found.shape[-2:] == (rows, columns):
@@ -81,12 +81,14 @@ def read_tokens(path: Path, spec: WorldSpec) -> NDArray[np.int64]:
 
 
 def token_clips(path: Path, spec: WorldSpec) -> NDArray[np.uint8]:
-    """Clips of token pictures from a file of token ids: uint8 [N, T, H, W, 3]. Raises UserError."""
+    """Clips of token pictures from a file of token ids: uint8 [N, T >= 2, H, W, 3]. Raises UserError."""
     tokens = read_tokens(path, spec)
     if tokens.ndim != 3:
         frames = tokens.reshape(-1, spec.tokens)
         length = min(CLIP, len(frames))
         tokens = frames[: len(frames) // length * length].reshape(-1, length, spec.tokens)
+    if tokens.shape[1] < 2:
+        raise UserError(f"{path} holds single frames; a clip has two or more: [clips, frames, {spec.tokens}]")
     return draw(tokens, spec)
 
 

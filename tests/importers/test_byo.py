@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # each starts the command afresh, several times
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bring_your_own"
 
 
@@ -55,7 +56,6 @@ def pocketgenie(*arguments, env, code=0):
     return run(["-m", "pocketgenie", *arguments], env, code)
 
 
-@pytest.mark.slow
 def test_check_holds_it_against_its_own_passes(bundle, installed, tmp_path):
     document = tmp_path / "check.json"
     arguments = "--runtime", "ort-cpu", "--frames", "24", "--no-report", "--json", document
@@ -72,7 +72,6 @@ def test_check_holds_it_against_its_own_passes(bundle, installed, tmp_path):
     assert "project's way" in said and "paper's way" not in said
 
 
-@pytest.mark.slow
 def test_it_plays_into_a_gif(bundle, installed, tmp_path):
     out = tmp_path / "out.gif"
     pocketgenie("play", bundle, "--actions", "1,2x4,4", "-o", out, env=installed)
@@ -81,7 +80,6 @@ def test_it_plays_into_a_gif(bundle, installed, tmp_path):
         assert np.array(film.convert("RGB")).std() > 0
 
 
-@pytest.mark.slow
 def test_playing_needs_the_bundle_and_no_package(bundle, tmp_path):
     out = tmp_path / "out.gif"
     pocketgenie("play", bundle, "--actions", "1", "-o", out, env=dict(os.environ))

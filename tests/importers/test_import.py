@@ -20,6 +20,7 @@ from pocketgenie.importers import kinds, recognise
 from pocketgenie.importers.kinds import load_world
 from pocketgenie.importers.reading import check_keys, read_tensors
 from pocketgenie.runtimes.reference import world_session
+from pocketgenie.runtimes.token_pictures import draw
 
 PARTS: tuple[Part, ...] = ("tokenizer", "lam", "dynamics")
 
@@ -90,6 +91,7 @@ def test_the_imported_world_plays_as_the_one_it_was_made_of(importer, foreign, t
     assert read_header(out).kind == "stranger"
     names = {"world.json", "tokenizer.safetensors", "lam.safetensors", "dynamics.safetensors"}
     assert {path.name for path in out.iterdir()} == names
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1, "weights are for whom world.json is for"
     assert not [path for path in out.parent.iterdir() if path != out], "nothing half-written is left"
     played, wanted = (world_session(load_world(folder)) for folder in (out, tiny_checkpoint))
     for number in range(4):
@@ -107,18 +109,16 @@ def test_clips_travel_with_it(importer, foreign, tmp_path, tiny_checkpoint):
 def test_tokens_stand_for_clips_of_a_world_without_pixels(tmp_path, tiny_checkpoint):
     from pocketgenie.cli_import import _take_clips
 
-    world = load_world(tiny_checkpoint)
-    world.spec = world.spec.model_copy(update={"frames": "tokens"})
-    tokens = np.random.default_rng(0).integers(0, world.spec.codebook, (2, 3, 4, 4), np.uint32)
+    spec = load_world(tiny_checkpoint).spec.model_copy(update={"frames": "tokens"})
+    tokens = np.random.default_rng(0).integers(0, spec.codebook, (2, 3, 4, 4), np.uint32)
     np.savez(tmp_path / "tokens.npz", tokens=tokens)
-    _take_clips(tmp_path / "tokens.npz", tmp_path, world)
+    _take_clips(tmp_path / "tokens.npz", tmp_path, spec)
     frames = np.load(tmp_path / "clips.npz")["frames"]
-    session = world_session(world)
-    np.testing.assert_array_equal(frames[1, 2], session.decode(tokens[1, 2].reshape(-1)))
-    for wrong in (tokens + np.uint32(world.spec.codebook), tokens[:, :, :3], tokens[:, :1], tokens * 1.0):
+    np.testing.assert_array_equal(frames, draw(tokens.reshape(2, 3, 16), spec))
+    for wrong in (tokens + np.uint32(spec.codebook), tokens[:, :, :3], tokens[:, :1], tokens * 1.0):
         np.savez(tmp_path / "tokens.npz", tokens=wrong)
-        with pytest.raises(UserError, match="tokens is"):
-            _take_clips(tmp_path / "tokens.npz", tmp_path, world)
+        with pytest.raises(UserError, match="holds"):
+            _take_clips(tmp_path / "tokens.npz", tmp_path, spec)
 
 
 def test_what_fails_leaves_nothing(importer, foreign, tmp_path, tiny_checkpoint):

@@ -20,7 +20,7 @@ from pocketgenie.importers.recognise import recognise
 from pocketgenie.runtimes.pictures import load_picture
 from pocketgenie.runtimes.table import load_session
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # one exports, one builds six engines
 SIZES = {
     "num_layers": 2,
     "num_heads": 2,

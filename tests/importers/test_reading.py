@@ -1,6 +1,7 @@
 """Foreign weight files: what is damaged or hostile is one line, and nothing in it runs."""
 
 import json
+import os
 import pickle
 import zipfile
 
@@ -212,3 +213,47 @@ def test_missing_extra_and_misshapen_tensors_are_named_with_the_nearest(tmp_path
     check_keys(tmp_path, wanted, wanted, "")
     with pytest.raises(UserError, match=r"head.bias is \[5\], not \[4\]"):
         check_keys(tmp_path, wanted | {"head.bias": torch.ones(5)}, wanted, "")
+
+
+ODD = {
+    "int32": torch.ones(2, 3, dtype=torch.int32),
+    "complex64": torch.ones(2, 3, dtype=torch.complex64),
+    "no plain values": torch.ones(2, 3, device="meta"),
+    "(it is sparse": torch.ones(2, 3).to_sparse(),
+    "it was expanded": torch.ones(1).expand(2, 3),
+    "not finite": torch.full((2, 3), float("nan")),
+}
+
+
+@pytest.mark.parametrize("said", ODD)
+def test_values_that_no_world_can_have_are_said_with_their_name_and_file(tmp_path, said):
+    path = write(tmp_path / "w.pt", {"w": ODD[said]})
+    with pytest.raises(UserError) as told:
+        check_keys(path, read_tensors(path), {"w": torch.ones(2, 3)}, "")
+    assert str(told.value).startswith(f"{path}: w ") and said in str(told.value)
+
+
+def test_a_compressed_zip_is_neither_read_as_noise_nor_unpacked(tmp_path):
+    path = write(tmp_path / "w.pt", WEIGHTS)
+    with zipfile.ZipFile(path) as archive:
+        contents = {item.filename: archive.read(item) for item in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    with pytest.raises(UserError, match=r"w\.pt is compressed"):
+        read_tensors(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "model.safetensors.index.json"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match="is no file"):
+        read_tensors(tmp_path / name)
+
+
+def test_foreign_names_stay_on_one_short_line(tmp_path):
+    found = {"w": torch.ones(1), "a\nb\x1b[2J": torch.ones(1), "x" * 10_000: torch.ones(1)}
+    with pytest.raises(UserError) as told:
+        check_keys(tmp_path, found, {"w": torch.ones(1)}, "copy it again")
+    assert str(told.value).isprintable() and len(str(told.value)) < 600
