@@ -150,8 +150,8 @@ def read_world(folder: Path) -> WorldFile:
     if (kind := read_header(folder).kind) != NATIVE:
         raise UserError(
             f"{folder} is a world of the kind {kind}: training, distillation and the precision search take a "
-            "world apart by its layers, and know only those of native worlds; `export --precision int8` takes "
-            "any"
+            "world apart by its layers, and know only those of native worlds; "
+            "`export --precision int8` takes any"
         )
     return _read(folder, WorldFile)
 
