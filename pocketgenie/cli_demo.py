@@ -27,9 +27,9 @@ def demo(
     prompt_model: Annotated[
         Path | None, typer.Option(help="A text-to-image model in diffusers' format, to start from words.")
     ] = None,
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8501,
     address: Annotated[
-        str, typer.Option(help="Where to listen. Anything but localhost lets others in; see --let-others-in.")
+        str, typer.Option(help="Anything but localhost lets others in; see --let-others-in.")
     ] = "127.0.0.1",
     let_others_in: Annotated[
         bool,
@@ -44,6 +44,7 @@ def demo(
         raise UserError("streamlit is not installed; this needs an extra: pip install 'pocketgenie[demo]'")
     from pocketgenie.export.bundle import load_bundle
     from pocketgenie.web_demo.guards import is_local
+    from pocketgenie.web_demo.prompt import kind_of
     from pocketgenie.web_demo.settings import VARIABLE, Settings
 
     if not is_local(address):
@@ -60,6 +61,8 @@ def demo(
         )
     for bundle in bundles or ():
         load_bundle(bundle, only=())
+    if prompt_model:
+        kind_of(prompt_model)
     settings = Settings(
         bundles=tuple(bundles or ()),
         dist=dist,
@@ -69,13 +72,14 @@ def demo(
         port=port,
     )
     os.environ[VARIABLE] = settings.model_dump_json()
-    name = f"[{address}]" if ":" in address else "localhost" if is_local(address) else address
+    name = f"[{address}]" if ":" in address else "localhost" if address == "127.0.0.1" else address
     console.print(f"http://{name}:{port}  (Ctrl-C ends it)", highlight=False)
     _serve(address, port, browser)
 
 
 def _serve(address: str, port: int, browser: bool) -> None:
-    """`streamlit run`, in this process."""
+    """`streamlit run`, in this process, until Ctrl-C."""
+    import click
     from streamlit.web import cli
 
     import pocketgenie.web_demo
@@ -83,4 +87,12 @@ def _serve(address: str, port: int, browser: bool) -> None:
     app = Path(pocketgenie.web_demo.__file__).resolve().with_name("app.py")
     headless = str(not browser).lower()
     options = ("--server.address", address, "--server.port", str(port), "--server.headless", headless)
-    cli.main(["run", str(app), *options], prog_name="streamlit")
+    try:
+        cli.main(["run", str(app), *options], prog_name="streamlit", standalone_mode=False)
+    except (click.Abort, KeyboardInterrupt):
+        pass  # that is how it ends
+    except SystemExit as end:
+        if end.code:
+            raise UserError(f"port {port} is not free; take another: --port {port % 65535 + 1}") from None
+    except OSError as error:
+        raise UserError(f"cannot listen at {address}, port {port}: {error.strerror or error}") from None

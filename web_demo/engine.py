@@ -94,6 +94,9 @@ class Engine:
     def join(self, seat: Seat) -> None:
         """Take the next place in the queue; the first one plays."""
         with self.changed:
+            if self.closing:  # for another world, after this seat was sent here
+                self._turn_away(seat)
+                return
             self.seats.append(seat)
             self._tell_places()
             self.changed.notify()
@@ -118,6 +121,10 @@ class Engine:
             self.changed.notify()
         self.thread.join(10)
 
+    def _turn_away(self, seat: Seat) -> None:
+        seat.over = True
+        seat.tell("error", why="the engine was closed; reload the page")
+
     def _tell_places(self) -> None:
         """Who plays, who is next; only what changed."""
         for place, seat in enumerate(self.seats):
@@ -138,10 +145,12 @@ class Engine:
             try:
                 self._do(seat, work)
             except WorkerFailed as failure:
-                self._died(seat, failure)
-        for seat in self.seats:
-            seat.over = True
-            seat.tell("error", why="the engine was closed; reload the page")
+                self._died(seat, str(failure))
+            except Exception as fault:  # such as no room for a new process: nobody waits for a dead thread
+                self._died(seat, f"{type(fault).__name__}: {fault}")
+        with self.changed:
+            for seat in self.seats:
+                self._turn_away(seat)
         if self.worker:
             self.worker.close()
 
@@ -200,7 +209,7 @@ class Engine:
             seat.ready = pack(number, action, drawn.frame, drawn.ms, handed, seat.way_ms)
         seat.wake()
 
-    def _died(self, seat: Seat, failure: WorkerFailed) -> None:
+    def _died(self, seat: Seat, why: str) -> None:
         """Start again where that may help; say so in any case."""
         now = monotonic()
         lost = self.worker is not None and self.worker.failure is not None
@@ -213,8 +222,8 @@ class Engine:
             if not lost or again:  # it could not even be opened, or dies again and again
                 for each in self.seats:
                     each.over = True
-                    each.tell("error", why=f"{self.runtime}: {failure}")
+                    each.tell("error", why=f"{self.runtime}: {why}")
                 self.seats.clear()
                 return
             seat.fresh = True
-            seat.tell("restarted", why=f"the engine {failure}; it was started again from the first picture")
+            seat.tell("restarted", why=f"the engine {why}; it was started again from the first picture")

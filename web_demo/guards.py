@@ -1,7 +1,8 @@
 """Who may talk to the demo, and how much: addresses, origins, rates, uploads.
 
 DNS rebinding (a page of another site whose name suddenly means 127.0.0.1) is met by the Host header: only
-localhost, addresses as numbers, and this machine's own name are answered.
+localhost, addresses as numbers, and this machine's own name are answered. No other site may frame the page:
+clicks on it would be clicks on "Export".
 """
 
 from __future__ import annotations
@@ -9,20 +10,19 @@ from __future__ import annotations
 import ipaddress
 import socket
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from urllib.parse import urlsplit
 
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pocketgenie.errors import UserError
 from pocketgenie.genie.spec import WorldSpec
 from pocketgenie.runtimes.pictures import Picture, load_picture
 from pocketgenie.web_demo.settings import MAX_PICTURE_MB
-
-LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def is_local(address: str) -> bool:
@@ -40,12 +40,12 @@ def host_allowed(host: str, address: str) -> bool:
     except ValueError:
         return False
     if is_local(address):
-        return name in LOCAL
+        return is_local(name)
     own = socket.gethostname().lower()
     try:
         return ipaddress.ip_address(name) is not None
     except ValueError:
-        return name in {*LOCAL, address.lower(), own, f"{own}.local"}
+        return name in {"localhost", address.lower(), own, f"{own}.local"}
 
 
 def origin_allowed(headers: Mapping[str, str]) -> bool:
@@ -79,7 +79,17 @@ class HostGuard:
                 else:
                     await send({"type": "websocket.close", "code": 1008})
                 return
-        await self.app(scope, receive, send)
+        await self.app(scope, receive, _unframed(send))
+
+
+def _unframed(send: Send) -> Send:
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            rule = (b"content-security-policy", b"frame-ancestors 'self'")
+            message = {**message, "headers": [*message.get("headers", ()), rule]}
+        await send(message)
+
+    return answer
 
 
 class Rate:
@@ -97,6 +107,10 @@ class Rate:
         return self.left >= 0
 
 
+_DECODING = threading.Lock()
+"""One picture at a time: the largest that is read takes gigabytes for a moment."""
+
+
 def picture_of(data: bytes, spec: WorldSpec, what: str = "the picture") -> Picture:
     """An upload as a frame of the world. Raises UserError for what is too large, no picture, damaged.
 
@@ -108,7 +122,8 @@ def picture_of(data: bytes, spec: WorldSpec, what: str = "the picture") -> Pictu
         path = Path(folder) / "upload"
         path.write_bytes(data)
         try:
-            found = load_picture(path, spec)
+            with _DECODING:
+                found = load_picture(path, spec)
         except UserError as error:
             raise UserError(str(error).replace(str(path), what)) from None
     return Picture(what, found.frame, found.done)

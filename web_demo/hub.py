@@ -6,6 +6,7 @@ import threading
 from functools import cache
 
 from pocketgenie.errors import UserError
+from pocketgenie.web_demo import prompt
 from pocketgenie.web_demo.engine import Engine
 from pocketgenie.web_demo.guards import Rate
 from pocketgenie.web_demo.jobs import Jobs
@@ -46,12 +47,13 @@ class Hub:
             return made
 
     def close(self) -> None:
-        """End every engine, and the job."""
+        """End every engine, the job, and the model that draws."""
         self.jobs.close()
         with self.lock:
             for engine in self.engines.values():
                 engine.close()
             self.engines.clear()
+        prompt.close()
 
 
 @cache

@@ -82,6 +82,11 @@ class Job:
         """How long it has taken, or took."""
         return (self.ended or monotonic()) - self.began
 
+    @property
+    def running(self) -> bool:
+        """Whether it is neither done nor ended otherwise."""
+        return self.state == "running"
+
     def _listen(self) -> None:
         assert self.process.stdout
         other = ""
@@ -104,7 +109,7 @@ class Job:
 
     def cancel(self) -> None:
         """End the process and all that it started. Exports and reports are whole or not there."""
-        if self.state != "running":
+        if not self.running:
             return
         self._signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
@@ -114,7 +119,8 @@ class Job:
         else:
             self.process.kill()
         self.thread.join(GRACE)
-        self.state, self.words = "cancelled", "cancelled; nothing half-written was left"
+        if self.state != "done":  # it may have been quicker
+            self.state, self.words = "cancelled", "cancelled; nothing half-written was left"
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -134,7 +140,7 @@ class Jobs:
     def begin(self, title: str, order: Order) -> Job:
         """Start it. Raises UserError while another runs."""
         with self.lock:
-            if self.last and self.last.state == "running":
+            if self.last and self.last.running:
                 raise UserError(f"{self.last.title} is still running; wait for it or cancel it")
             self.last = Job(title, order)
             return self.last

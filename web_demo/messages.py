@@ -52,7 +52,7 @@ class Pace(Sent):
     """fps: at most so many frames a second, null: no limit; on: repeat the last action when none is held."""
 
     type: Literal["pace"]
-    fps: float | None = Field(gt=0, le=1000, allow_inf_nan=False)
+    fps: float | None = Field(ge=0.01, le=1000, allow_inf_nan=False)
     on: bool
 
 

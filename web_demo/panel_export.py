@@ -18,7 +18,7 @@ from pocketgenie.web_demo.shelf import Shelf, sources
 TARGETS: dict[Target, str] = {
     "onnx": "ONNX Runtime, on any CPU or card",
     "tensorrt": "TensorRT engines for NVIDIA cards, and the ONNX",
-    "web": "a folder that plays in any browser",
+    "web": "a site that plays in any browser; fetches ONNX Runtime Web from npm once",
 }
 PRECISIONS: dict[Precision, str] = {
     "fp32": "exact; the largest",
@@ -26,6 +26,8 @@ PRECISIONS: dict[Precision, str] = {
     "int8": "a quarter of the size; fastest on CPUs",
     "int4": "the smallest",
 }
+NO_BROWSER: tuple[Precision, ...] = ("fp16",)
+"""What export/web.py refuses; it is not imported here because it imports onnx."""
 USUAL: dict[Target, Precision] = {"onnx": "int8", "tensorrt": "fp16", "web": "int8"}
 CARDS_HERE = [name for name in CARDS if name.startswith("rtx")]
 
@@ -44,11 +46,12 @@ def show(shelf: Shelf) -> None:
         target = st.radio(
             "Target", list(TARGETS), captions=list(TARGETS.values()), key="export-target", format_func=str
         )
+        offered = [name for name in PRECISIONS if target != "web" or name not in NO_BROWSER]
         precision = st.radio(
             "Precision",
-            list(PRECISIONS),
-            captions=list(PRECISIONS.values()),
-            index=list(PRECISIONS).index(USUAL[target]),
+            offered,
+            captions=[PRECISIONS[name] for name in offered],
+            index=offered.index(USUAL[target]),
             key=f"export-precision-{target}",
         )
         cards: list[str] = []

@@ -13,7 +13,7 @@ from pocketgenie.quantize.pareto import SEARCH
 from pocketgenie.runtimes.results import BenchDocument, CheckDocument, ParityDocument, RuntimeRow
 from pocketgenie.web_demo import panel_jobs
 from pocketgenie.web_demo.jobs import CheckOrder
-from pocketgenie.web_demo.shelf import Entry, Shelf
+from pocketgenie.web_demo.shelf import Entry, Shelf, measured_in
 from pocketgenie.web_demo.widgets import blocks, choose_entry
 
 PARITY, BENCH = "parity.json", "bench.json"
@@ -32,7 +32,7 @@ def show(shelf: Shelf) -> None:
         )
         chosen = st.multiselect(
             "Runtimes",
-            [name for name in entry.runtimes if name != "reference"],
+            [name for name in measured_in(entry.manifest.target) if name != "reference"],
             key=f"judge-{entry.name}",
             placeholder="all that work here",
         )

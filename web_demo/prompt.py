@@ -95,17 +95,18 @@ def draw(folder: Path, words: str, seed: int, steps: int | None = None) -> NDArr
         raise UserError("the model draws for somebody else; try again in a moment")
     try:
         if folder not in _LOADED:
-            _close()
+            close()
             _LOADED[folder] = Worker("the text-to-image model", Drawing, folder, timeout=TIMEOUT)
         picture: NDArray[np.uint8] = _LOADED[folder].call("draw", words[:MAX_WORDS], seed, steps)
         return picture
     except WorkerFailed as failure:
-        _close()  # a process that failed is not asked again
+        close()  # a process that failed is not asked again
         raise UserError(f"{failure.who} {failure}") from None
     finally:
         _ONE.release()
 
 
-def _close() -> None:
+def close() -> None:
+    """Let go of the model."""
     while _LOADED:
         _LOADED.popitem()[1].close()

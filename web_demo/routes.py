@@ -21,6 +21,7 @@ from pocketgenie.web_demo.stream import play_socket
 
 HERE = Path(__file__).resolve().parent
 PREFIX = "/pocketgenie"
+PATIENCE = 180.0  # seconds for a recording and those before it
 
 
 class Scripts(StaticFiles):
@@ -36,6 +37,8 @@ class Scripts(StaticFiles):
 def make_routes(hub: Hub) -> list[BaseRoute]:
     """Below PREFIX, which Streamlit does not use."""
 
+    encoding = asyncio.Lock()
+
     async def socket(websocket: WebSocket) -> None:
         await play_socket(websocket, hub)
 
@@ -46,7 +49,10 @@ def make_routes(hub: Hub) -> list[BaseRoute]:
         if form not in TYPES or ticket is None or entry is None:
             return PlainTextResponse("no such recording", 404)
         try:
-            data = await asyncio.to_thread(download, ticket, entry.manifest, form)
+            async with asyncio.timeout(PATIENCE), encoding:  # each takes a process and seconds
+                data = await asyncio.to_thread(download, ticket, entry.manifest, form)
+        except TimeoutError:
+            return PlainTextResponse("other recordings are being written; try again in a moment", 503)
         except UserError as error:
             return PlainTextResponse(str(error), 409)
         headers = {"content-disposition": f'attachment; filename="pocketgenie.{form}"'}

@@ -16,7 +16,7 @@ from pocketgenie.export.bundle import Bundle, load_bundle
 from pocketgenie.export.manifest import MANIFEST, Manifest
 from pocketgenie.runtimes import machine
 from pocketgenie.runtimes.pictures import Picture, load_picture
-from pocketgenie.runtimes.table import RUNTIMES, Runtime, own_runtime
+from pocketgenie.runtimes.table import BROWSER, RUNTIMES, Runtime, own_runtime
 from pocketgenie.web_demo.settings import Settings
 
 CHECKPOINT = "world.json"
@@ -61,7 +61,8 @@ def look(settings: Settings) -> Shelf:
         except (UserError, OSError) as error:
             damaged[name] = str(error)
             continue
-        runtimes = _runtimes(manifest.target)
+        # One that plays in a browser of its own, unseen, is for `check`; to play a site, open it.
+        runtimes = tuple(name for name in measured_in(manifest.target) if RUNTIMES[name].needs != BROWSER)
         bundles[name] = Entry(name=name, folder=folder, manifest=manifest, runtimes=runtimes)
     return Shelf(bundles=bundles, damaged=damaged)
 
@@ -81,7 +82,7 @@ def _folders(settings: Settings) -> Iterator[Path]:
             yield folder
 
 
-def _runtimes(target: str) -> tuple[str, ...]:
+def measured_in(target: str) -> tuple[str, ...]:
     """Rows that take such a bundle and whose libraries are here. Whether it works shows when it is opened."""
     fit = [row for row in RUNTIMES.values() if target in row.targets and _here(row)]
     try:

@@ -105,7 +105,7 @@ def _apply(message: Message, seat: Seat) -> None:
     if isinstance(message, Hold):
         seat.held = message.action
     elif isinstance(message, Pace):
-        seat.pace, seat.goes_on = message.fps, message.on
+        seat.pace, seat.goes_on, seat.due = message.fps, message.on, 0.0
     else:
         seat.fresh = True
 
@@ -115,9 +115,10 @@ async def _send(socket: WebSocket, engine: Engine, seat: Seat, wake: asyncio.Eve
     while True:
         await wake.wait()
         wake.clear()
+        over = seat.over  # before the words: the last ones are said after it is set
         while seat.words:
             await socket.send_text(seat.words.popleft())
-        if seat.over:
+        if over:
             return
         with engine.changed:
             frame = seat.take()

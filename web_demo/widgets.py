@@ -208,7 +208,8 @@ def _described(entry: Entry, key: str) -> Picture | None:
     drawn: dict[str, Any] = st.session_state.setdefault("drawn", {})
     if st.button("Draw it", key=f"{key}-prompt-go", disabled=not (text or "").strip()):
         with st.spinner("the model draws; the first time it is loaded as well"):
-            drawn["picture"] = draw(settings.prompt_model, str(text), seed=len(drawn))
+            drawn["picture"] = draw(settings.prompt_model, str(text), seed=drawn.get("times", 0))
+            drawn["times"] = drawn.get("times", 0) + 1  # the same words again: another picture
             drawn["words"] = text
     if "picture" not in drawn:
         return None

@@ -31,6 +31,7 @@ from pocketgenie.web_demo.tickets import Recording, Ticket, Tickets
         ("localhost:8501", True, True),
         ("127.0.0.1:8501", True, True),
         ("[::1]:8501", True, True),
+        ("127.0.0.2:8501", True, True),
         ("LOCALHOST", True, True),
         ("192.168.1.20:8501", False, True),
         ("evil.example", False, False),

@@ -34,11 +34,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 from websockets.sync.client import ClientConnection, connect  # noqa: E402
 
 from pocketgenie.runtimes.player import Player  # noqa: E402
+from pocketgenie.web_demo.engine import Engine, Seat  # noqa: E402
 from pocketgenie.web_demo.guards import HostGuard, Rate  # noqa: E402
 from pocketgenie.web_demo.hub import Hub  # noqa: E402
 from pocketgenie.web_demo.messages import HEADER, Unknown, parse  # noqa: E402
 from pocketgenie.web_demo.routes import make_routes  # noqa: E402
 from pocketgenie.web_demo.settings import MAX_SOCKETS, Settings  # noqa: E402
+from pocketgenie.web_demo.shelf import look  # noqa: E402
 from pocketgenie.web_demo.tickets import Ticket  # noqa: E402
 
 START = np.random.default_rng(3).integers(0, 256, (16, 16, 3), np.uint8)
@@ -242,6 +244,41 @@ def test_an_altered_bundle_is_not_opened(tiny_bundle: Path, tmp_path: Path) -> N
         server.close()
 
 
+def test_whoever_comes_to_a_closed_engine_is_told(server: Server) -> None:
+    ticket = server.ticket()
+    with server.open(ticket) as socket:
+        next_frame(socket)
+        engine = server.hub.engines["tiny", "ort-cpu"]
+        engine.close()
+        assert "was closed" in word(socket, "error")["why"]
+    late = Seat(ticket, lambda: None)
+    engine.join(late)
+    assert late.over and "was closed" in late.words[0]
+
+
+def test_a_fault_of_our_own_is_told_and_the_engine_lives(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as here:
+        here.setattr("pocketgenie.web_demo.engine.Worker", full)
+        engine = Engine(look(server.hub.settings).bundles["tiny"], "ort-cpu")
+        seat = Seat(server.ticket(), threading.Event().set)
+        engine.join(seat)
+        while not any("No space left" in said for said in list(seat.words)):
+            time.sleep(0.01)
+    assert seat.over
+    assert engine.thread.is_alive() and not engine.busy
+    engine.close()
+
+
+def test_no_other_site_frames_the_page(server: Server) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/pocketgenie/canvas/play.js") as answer:
+        assert answer.headers["content-security-policy"] == "frame-ancestors 'self'"
+
+
 def test_a_bundle_that_is_not_on_the_shelf(server: Server) -> None:
     with server.open(server.ticket(bundle="../tiny")) as socket:
         assert "no bundle" in word(socket, "error")["why"]
@@ -275,6 +312,7 @@ LATER = [
     '{"type":"hold","action":1,"more":2}',
     '{"type":"pace","fps":NaN,"on":true}',
     '{"type":"pace","fps":0,"on":true}',
+    '{"type":"pace","fps":1e-300,"on":true}',  # no clock waits that long
     '{"type":"exec","code":"1"}',
     '{"type":"join","ticket":"' + "A" * 32 + '"}',
     "[" * 400,

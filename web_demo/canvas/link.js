@@ -69,7 +69,7 @@ export class Link {
       if (this.ended || this.socket !== socket) return;
       if (this.refused) return;
       if (code === 1008 || this.tries >= AGAIN_MS.length) {
-        this.onWord({ type: 'closed', why: code === 1008 ? 'reload the page' : 'is the server still running?' });
+        this.onWord({ type: 'closed', why: code === 1008 ? 'reload the page' : 'is the server still running, or are too many pages open?' });
         return;
       }
       this.onWord({ type: 'lost', why: 'connecting again' });
