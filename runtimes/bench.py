@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,14 @@ from pocketgenie.runtimes.brought import facts, held_out_clips, kind_of, start_p
 from pocketgenie.runtimes.lineup import Entrants, Options, choose, precision_of
 from pocketgenie.runtimes.longplay import long_play
 from pocketgenie.runtimes.quality import against_teacher, teacher_of
-from pocketgenie.runtimes.results import BenchDocument, PaperWayOf, Settings, SpeedRow
+from pocketgenie.runtimes.results import (
+    BenchDocument,
+    LongFigures,
+    PaperWayOf,
+    Settings,
+    SpeedRow,
+    TeacherFigures,
+)
 from pocketgenie.runtimes.table import RUNTIMES
 from pocketgenie.runtimes.throughput import HOME, Contest, Guest, Report, Rivals, count_gflop
 from pocketgenie.runtimes.worker import WorkerFailed
@@ -44,6 +52,8 @@ def bench(
     taught = next((bundle for bundle in bundles if bundle.manifest.teacher), home[0])
     with Contest(home[0].folder, entrants[0].run, home[2], guests, taught.folder) as contest:
         contest.start(report)
+        judged = _judge(bundles[0], entrants[0], contest, options, report)
+        # Last: for a minute after a compilation small operations were slower here, in every process.
         contest.run(options.rounds, options.frames_per_round, report)
         found = [
             bench_document(bundle, entered, contest, options, own, _plain(bundle, bundles, seats), taught)
@@ -52,45 +62,46 @@ def bench(
         documents = [
             _with_size(document, bundle, bundles) for document, bundle in zip(found, bundles, strict=True)
         ]
-        if options.quality or options.bars:
-            documents[0] = _proven(documents, bundles[0], entrants[0], contest, options, report)
+    documents[0] = documents[0].model_copy(update={"quality": judged.quality, "long_play": judged.long_play})
+    if options.bars:
+        documents[0] = documents[0].model_copy(update={"bars": bars(documents[0], judged.why_not)})
     return documents
 
 
-def _proven(
-    documents: Sequence[BenchDocument],
-    bundle: Bundle,
-    entrants: Entrants,
-    contest: Contest,
-    options: Options,
-    report: Report,
-) -> BenchDocument:
-    """The first bundle against its teacher; with the bars, in long roll-outs and against what was asked."""
-    document, why_not = documents[0], {}
+@dataclass
+class _Judged:
+    """What was found of the first bundle beside its speed, and why a part of it was not."""
+
+    quality: TeacherFigures | None = None
+    long_play: LongFigures | None = None
+    why_not: dict[str, str] = field(default_factory=dict)
+
+
+def _judge(bundle: Bundle, entrants: Entrants, contest: Contest, options: Options, report: Report) -> _Judged:
+    """The first bundle against its teacher; with the bars, in long roll-outs too."""
+    judged = _Judged()
+    if not (options.quality or options.bars):
+        return judged
     clips = held_out_clips(bundle, options.clips)
     name = next((name for name in entrants.wanted if name in contest.workers), None)
     if name is None or clips is None:
-        why_not = dict.fromkeys(
-            ("quality", "long_play"), "no runtime started" if name is None else "it has no clips"
-        )
-        return document.model_copy(update={"bars": bars(document, why_not)}) if options.bars else document
+        why = "no runtime started" if name is None else "it has no clips"
+        judged.why_not = dict.fromkeys(("quality", "long_play"), why)
+        return judged
     try:
         with teacher_of(bundle, clips[0, 0]) as teacher:
             player, spec = contest.workers[name], bundle.manifest.spec
-            figures = against_teacher(teacher, player, spec, clips, options.seed, report)
-        document = document.model_copy(update={"quality": figures})
+            judged.quality = against_teacher(teacher, player, spec, clips, options.seed, report)
     except WorkerFailed as failure:
-        why_not["quality"] = str(failure)
-    if not options.bars:
-        if why_not:
-            raise UserError(f"{bundle.folder} was not judged by its teacher: {why_not['quality']}")
-        return document
-    try:
-        played = long_play(contest.workers[name], clips, *options.long, report)
-        document = document.model_copy(update={"long_play": played})
-    except WorkerFailed as failure:
-        why_not["long_play"] = str(failure)
-    return document.model_copy(update={"bars": bars(document, why_not)})
+        judged.why_not["quality"] = str(failure)
+        if not options.bars:
+            raise UserError(f"{bundle.folder} was not judged by its teacher: {failure}") from None
+    if options.bars:
+        try:
+            judged.long_play = long_play(contest.workers[name], clips, *options.long, report)
+        except WorkerFailed as failure:
+            judged.why_not["long_play"] = str(failure)
+    return judged
 
 
 def seated(bundles: Sequence[Bundle], entrants: Sequence[Entrants]) -> list[Seats]:
