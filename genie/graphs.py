@@ -91,9 +91,9 @@ class Step(nn.Module):
 
 
 class Play(nn.Module):
-    """`step` and `decode` fused: one call per displayed frame."""
+    """`step` and `decode` fused, of any world: one call per displayed frame."""
 
-    def __init__(self, step: Step, decode: Decode) -> None:
+    def __init__(self, step: nn.Module, decode: nn.Module) -> None:
         super().__init__()
         self.step, self.decode = step, decode
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pocketgenie.genie.checkpoint import Part
 from pocketgenie.genie.contract import GraphDef, signatures
+from pocketgenie.genie.graphs import Play
 from pocketgenie.genie.sampler import Sampler
 from pocketgenie.importers.genieredux_config import GenieReduxConfig
 from pocketgenie.importers.genieredux_dynamics import Dynamics
@@ -65,19 +66,6 @@ class Step(nn.Module):
         logits, left = self.dynamics.step(action, *ring)
         tokens = self.sampler(lambda _: logits, lambda rows: rows, noise)
         return tokens.int(), self.dynamics.entry_of(tokens, left)
-
-
-class Play(nn.Module):
-    """`step` and `decode` fused: one call per displayed frame."""
-
-    def __init__(self, step: Step, decode: Decode) -> None:
-        super().__init__()
-        self.step, self.decode = step, decode
-
-    def forward(self, action: Tensor, noise: Tensor, *rings: Tensor) -> tuple[Tensor, ...]:
-        tokens, entry = self.step(action, noise, *rings[:3])
-        frame, decoder_entry = self.decode(tokens, *rings[3:])
-        return tokens, frame, entry, decoder_entry
 
 
 class InferAction(nn.Module):

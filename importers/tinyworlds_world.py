@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketgenie.genie.contract import GraphDef, signatures
+from pocketgenie.genie.graphs import Play
 from pocketgenie.genie.pixels import to_uint8
 from pocketgenie.importers.tinyworlds_model import Dynamics, TinyWorlds, VideoTokenizer, to_float
 from pocketgenie.importers.tinyworlds_sampler import ConfidenceSampler
@@ -77,19 +78,6 @@ class Step(NextFrame):
             lambda masked: self.run(masked, modulation, past)[0], self.dynamics.output_mlp, noise
         )
         return tokens.int(), self.run(tokens, modulation, past)[1]
-
-
-class Play(nn.Module):
-    """`step` and `decode` fused: one call per displayed frame."""
-
-    def __init__(self, step: Step, decode: Decode) -> None:
-        super().__init__()
-        self.step, self.decode = step, decode
-
-    def forward(self, action: Tensor, noise: Tensor, *rings: Tensor) -> tuple[Tensor, ...]:
-        tokens, entry = self.step(action, noise, *rings[:3])
-        frame, decoder_entry = self.decode(tokens, *rings[3:])
-        return tokens, frame, entry, decoder_entry
 
 
 class Prefill(nn.Module):
