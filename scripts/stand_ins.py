@@ -151,6 +151,7 @@ def fill_in() -> tuple[str, ...]:
             Field=FieldInfo,
             AfterValidator=AfterValidator,
             ValidationError=ValidationError,
+            JsonValue=Any,
             model_validator=model_validator,
         )
     if "safetensors" in missing:
