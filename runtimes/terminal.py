@@ -29,6 +29,8 @@ from pocketgenie.runtimes.player import Player
 
 PANEL = Size(28, 4)  # its width beside the picture, its height below it
 KEPT_FRAMES = 1000  # what `s` saves: the latest ones
+DIGITS_AND_LETTERS = "1234567890bcdefhijklmnoptvwxyz"
+"""Keys of the first 30 actions; letters that are no command, here or in a browser (site/ui/hands.js)."""
 ARROWS = ("left", "right", "up", "down")
 SHOWN = {"left": "←", "right": "→", "up": "↑", "down": "↓"}
 COMMANDS = {
@@ -44,12 +46,13 @@ COMMANDS = {
 
 
 def key_map(spec: WorldSpec, remapped: str = "") -> dict[str, int]:
-    """Key -> action in [0, A): digits; arrows as the world names them, else the first actions; `remapped`.
+    """Key -> action in [0, A): digits and letters; arrows as the world names them, else the first actions;
+    `remapped`.
 
     `remapped` is like "right=4,left=2", actions from 1. Raises `UserError` for an action out of range and for
     keys that have another task.
     """
-    keys = {str(action + 1): action for action in range(min(spec.actions, 9))}
+    keys = {key: action for action, key in enumerate(DIGITS_AND_LETTERS[: spec.actions])}
     for arrow, action in (spec.arrows or dict(zip(ARROWS, range(spec.actions), strict=False))).items():
         keys[arrow] = action
     for pair in filter(None, remapped.split(",")):
@@ -218,9 +221,9 @@ class Terminal(App[None]):
         now = perf_counter()
         chosen = self.pressed if self.pressed is not None else self.last
         numbers = Text.assemble(
-            *((f" {a + 1} ", "reverse bold" if a == chosen else "") for a in range(min(spec.actions, 9)))
+            *((f" {a + 1} ", "reverse bold" if a == chosen else "") for a in range(spec.actions))
         )
-        named = {SHOWN.get(key, key): action for key, action in self.keys.items() if not key.isdecimal()}
+        named = {SHOWN.get(key, key): action for key, action in self.keys.items() if key != str(action + 1)}
         others = "  ".join(f"{key} {action + 1}" for key, action in named.items())
         plays = self.auto and self.last is not None
         state = "paused" if self.paused else "plays on" if plays else "waits for a key"

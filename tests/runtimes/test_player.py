@@ -14,7 +14,7 @@ from pocketgenie.genie.noise import draw_noise
 from pocketgenie.runtimes.blocks import fit, half_blocks
 from pocketgenie.runtimes.player import Player, open_player, parse_actions, play_gif
 from pocketgenie.runtimes.table import load_session
-from pocketgenie.runtimes.terminal import Picture, Terminal, key_map
+from pocketgenie.runtimes.terminal import COMMANDS, Picture, Terminal, key_map
 
 ACTIONS = [0, 0, 4, 3, 3, 1, 2, 0]
 
@@ -143,6 +143,10 @@ def test_a_frame_fits_the_terminal(columns, rows, shape):
 def test_keys(session):
     keys = key_map(session.spec)
     assert keys == {"1": 0, "2": 1, "3": 2, "4": 3, "5": 4, "left": 0, "right": 1, "up": 2, "down": 3}
+    assert key_map(session.spec.model_copy(update={"actions": 1})) == {"1": 0, "left": 0}
+    many = key_map(session.spec.model_copy(update={"actions": 40}))
+    assert (many["9"], many["0"], many["b"], many["z"], len(many)) == (8, 9, 10, 29, 34)
+    assert not COMMANDS.keys() & many
     assert key_map(session.spec, "right=5, w=2")["right"] == 4
     assert key_map(session.spec, "right=5, w=2")["w"] == 1
     for wrong in ("right", "right=0", "right=6", "=2", "right=x"):

@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pocketgenie.export.bundle import load_bundle
 from pocketgenie.runtimes.chromium import find_browser
 from pocketgenie.runtimes.pictures import load_picture
 from pocketgenie.runtimes.player import Player
 from pocketgenie.runtimes.serve import serving
 from pocketgenie.runtimes.table import load_session
+from pocketgenie.runtimes.terminal import key_map
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # the first one exports the site
 
@@ -352,6 +354,20 @@ def test_keys_can_be_changed_and_are_kept(visit, address):
     page.wait_for_selector("#play:not(:disabled)")
     seen.start().press("q")
     assert seen.log()["actions"] == [4]
+
+
+def test_keys_are_those_of_the_terminal(visit, address, tiny_bundle):
+    page, spec = visit().open(address).page, load_bundle(tiny_bundle, only=()).manifest.spec
+    for actions in (1, 5, 12, 40):
+        found = page.evaluate(
+            """async (actions) => {
+                const { defaultKeys } = await import('/ui/hands.js');
+                return Object.fromEntries(defaultKeys({ actions, arrows: {} }));
+            }""",
+            actions,
+        )
+        own = {key.removeprefix("Arrow").lower(): action for key, action in found.items()}
+        assert own == key_map(spec.model_copy(update={"actions": actions}))
 
 
 def test_the_buttons_show_what_each_action_does(visit, address):

@@ -9,6 +9,9 @@
 /** @type {Arrow[]} */
 const ARROWS = ['left', 'right', 'up', 'down'];
 
+/** Keys of the first 30 actions; letters that are no command, here or in the terminal. */
+const DIGITS_AND_LETTERS = '1234567890bcdefhijklmnoptvwxyz';
+
 /** Keys with another task: what a key does, for the list of keys. @type {Record<string, string>} */
 export const COMMANDS = {
   ' ': 'pause',
@@ -28,14 +31,13 @@ export function keyName(key) {
 }
 
 /**
- * Key -> action before the user changes anything (runtimes/terminal.py): digits; arrows as the world names them,
- * else the first actions.
+ * Key -> action before the user changes anything (runtimes/terminal.py): digits and letters; arrows as the world
+ * names them, else the first actions.
  * @param {Controls} controls
  * @returns {Map<string, number>}
  */
 export function defaultKeys({ actions, arrows }) {
-  const keys = new Map();
-  for (let action = 0; action < Math.min(actions, 9); action++) keys.set(String(action + 1), action);
+  const keys = new Map([...DIGITS_AND_LETTERS].slice(0, actions).map((key, action) => [key, action]));
   const named = ARROWS.filter((arrow) => arrows[arrow] !== undefined);
   (named.length ? named : ARROWS.slice(0, actions)).forEach((arrow, place) => {
     keys.set(`Arrow${arrow[0].toUpperCase()}${arrow.slice(1)}`, arrows[arrow] ?? place);

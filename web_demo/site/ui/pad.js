@@ -33,7 +33,8 @@ export class Pad {
   name() {
     this.buttons.forEach(({ button }, action) => {
       const keys = this.keys.of(action).map(keyName);
-      button.lastElementChild?.replaceChildren(...keys.slice(0, 3).map((key) => make('kbd', {}, key)));
+      const shown = keys.slice(0, 3).map((key) => make('kbd', {}, key));
+      button.lastElementChild?.replaceChildren(...(shown.length ? shown : [make('b', {}, String(action + 1))]));
       button.setAttribute('aria-label', `Action ${action + 1}${keys.length ? `, key ${keys.join(' or ')}` : ''}. Hold to repeat.`);
     });
   }
