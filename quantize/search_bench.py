@@ -63,7 +63,7 @@ class SearchOptions:
     candidates: int = 12
     """At most so many bundles are made and run."""
     rounds: int = 7
-    frames_per_round: int = 32
+    frames_per_round: int = 128
     rollouts: int = 4
     """From which the samples for the sensitivities are drawn."""
     seed: int = 0

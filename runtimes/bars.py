@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from pocketgenie.runtimes.quality import JUDGED, LEAST_DB, least_separation
 from pocketgenie.runtimes.results import (
+    WAY,
     BarRow,
     BarStatus,
     BenchDocument,
@@ -39,7 +40,6 @@ def bars(document: BenchDocument, why_not: Mapping[str, str]) -> tuple[BarRow, .
 def _speed(document: BenchDocument, row: SpeedRow | None, why: str) -> list[BarRow]:
     fps = row.fps if row else None
     plain = why or "the float32 bundle of the same checkpoint took no part"
-    teacher = document.reference.paper_way_of
     paper = why or "the paper's way was not played: " + "; ".join(document.reference.reasons)
     precision, size = document.bundle.precision, document.bundle.size_ratio
     return [
@@ -59,7 +59,7 @@ def _speed(document: BenchDocument, row: SpeedRow | None, why: str) -> list[BarR
             why or "compiled did not play",
         ),
         _least(
-            f"fps, to the {teacher}'s paper way",
+            f"fps, to the {WAY[document.reference.paper_way_of]}",
             PAPER_RATIO,
             fps.ratio_paper_way if fps else None,
             "x",
@@ -81,7 +81,7 @@ def _quality(found: TeacherFigures | None, why: str) -> list[BarRow]:
         )
     least = least_separation(found) if found else None
     asked = "> chance" if least is None else f">= {least:.2f}"
-    told = f"{found.separation:.2f} (teacher {found.separation_teacher:.2f})" if found else None
+    told = f"{found.separation:.2f}, teacher {found.separation_teacher:.2f}" if found else None
     met = found is not None and least is not None and found.separation >= least
     return [*rows, _judged("actions distinct, lowest", asked, told, met, why)]
 
@@ -90,12 +90,12 @@ def _long(found: LongFigures | None, why: str) -> list[BarRow]:
     frames = found.frames if found else 1000
     still = min(found.motion_lowest) if found else None
     frozen = sum(lowest < LEAST_MOTION for lowest in found.motion_lowest) if found else 0
-    told = None if found is None or still is None else f"{still:.3f} ({frozen} of {found.rollouts} below)"
+    told = None if found is None or still is None else f"{still:.2f}, {frozen} of {found.rollouts} below"
     last = found.frechet_last if found else None
     return [
         _judged(
             f"{frames} frames, stillest window",
-            f">= {LEAST_MOTION:g} of real",
+            f">= {LEAST_MOTION:g}x real",
             told,
             still is not None and still >= LEAST_MOTION,
             why,

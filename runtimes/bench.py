@@ -53,7 +53,6 @@ def bench(
     with Contest(home[0].folder, entrants[0].run, home[2], guests, taught.folder) as contest:
         contest.start(report)
         judged = _judge(bundles[0], entrants[0], contest, options, report)
-        # Last: for a minute after a compilation small operations were slower here, in every process.
         contest.run(options.rounds, options.frames_per_round, report)
         found = [
             bench_document(bundle, entered, contest, options, own, _plain(bundle, bundles, seats), taught)
@@ -152,7 +151,7 @@ def bench_document(
     return BenchDocument(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         bundle=facts(bundle),
-        machine=machine.describe().model_copy(update={"matrix": contest.matrix()}),
+        machine=machine.describe().model_copy(update=contest.limits()),
         versions=machine.versions(),
         settings=Settings(runtimes=tuple(entrants.wanted), **options.settings()),
         reference=contest.reference(of, Rivals(cached=seats.get("reference", HOME.cached))),

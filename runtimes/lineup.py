@@ -22,7 +22,7 @@ class Options:
     """Of each roll-out of L3."""
     rollouts: int = 4
     rounds: int = 7
-    frames_per_round: int = 32
+    frames_per_round: int = 128
     clips: int = 32
     """At most so many held-out clips, evenly over those of the bundle."""
     seed: int = 0

@@ -150,9 +150,9 @@ class FpsFigures(Result):
     p95: float
     """1000 / the 95th percentile of the frame times in ms: 95 % of the frames come at least this fast."""
     median: float
-    """Median over the rounds of frames / seconds: what the ratios are made of."""
+    """Median over the rounds of frames / seconds."""
     rounds: tuple[float, ...]
-    """Frames / seconds of each round."""
+    """Frames / seconds of each round. A ratio is the median of the ratios within the rounds."""
     ratio_paper_way: float | None
     ratio_cached: float | None
     ratio_compiled: float | None
@@ -238,6 +238,9 @@ class Machine(Result):
     system: str
     matrix: MatrixRate | None = None
 
+    core_to_core_ns: tuple[float, ...] = ()
+    """Round trip of a cache line between two cores, of each round (runtimes/core_to_core.py); empty where it
+    was not measured."""
 
 class Settings(Result):
     """Enough to repeat the run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
+from statistics import median
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -33,10 +34,13 @@ SPEED_LEGEND = """
 x: times the fps of {way}, of the cached
    reference, of torch.compile{plain}.
    limit share: of the measured matrix rate."""
+APART_LEGEND = """
+Core to core: {median:.0f} ns there and back ({least:.0f} to {most:.0f} over the rounds).
+   Where it is long, small operations wait, in int8 most of all."""
 TEACHER_LEGEND = """
 To the teacher: the bundle's figure minus that of the world it was distilled
-   from (float32, 25 steps); above 0 it is better. Separation: how far apart
-   two actions lead, over what noise alone does; the hardest pair."""
+   from (float32, its own number of steps); above 0 it is better. Separation:
+   how far apart two actions lead, over what noise alone does; the hardest pair."""
 PARITY_LEGEND = """
 L1 largest difference of a logit, agreement; L2 equal tokens; L3 frames until
    one differs; L4 largest difference in dB of play on held-out clips."""
@@ -64,6 +68,8 @@ def render(*documents: CheckDocument | BenchDocument) -> RenderableType:
             parts += [Text.assemble((f"{place}{name}: ", "bold"), reason) for reason in reasons]
     plain = ",\n   of the float32 bundle of the same checkpoint" if several else ""
     legend = SPEED_LEGEND.format(way=WAYS[first.reference.paper_way_of], plain=plain)
+    if apart := first.machine.core_to_core_ns:
+        legend += APART_LEGEND.format(median=median(apart), least=min(apart), most=max(apart))
     legend += PARITY_LEGEND if isinstance(first, CheckDocument) else ""
     legend += TEACHER_LEGEND if first.quality else ""
     parts.append(Text(legend, "dim", no_wrap=True))

@@ -5,7 +5,8 @@ copy are in its time; loading, compiling and each turn's warm-up are not. Each r
 process, and only one works at a time: in every round each takes a turn, among them the reference as the
 paper plays it (25 steps, the full window recomputed; the teacher of a distilled world), the cached reference,
 and the machine's own matrix rate; with several bundles, the runtimes of all. What slows the machine for a
-while slows them all, so that the ratios hold even where the frames per second waver.
+while slows them all, though not all alike: cores that lie far apart cost most where operations are small,
+so the contest measures in every round how far they lie (core_to_core.py).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle
 from pocketgenie.runtimes.artefact import gflop_per_frame
 from pocketgenie.runtimes.contestants import Contestant, PaperWay
+from pocketgenie.runtimes.core_to_core import round_trip_ns
 from pocketgenie.runtimes.matrix import MatrixProducts
 from pocketgenie.runtimes.results import FpsFigures, MatrixRate, PaperWayOf, ReferenceSpeed, SpeedRow
 from pocketgenie.runtimes.worker import Worker, WorkerFailed
@@ -78,6 +80,8 @@ class Contest:
     turns: dict[str, list[list[float]]] = field(default_factory=dict)
     """Milliseconds of each frame of each round."""
     rates: list[dict[tuple[str, tuple[int, int, int]], float]] = field(default_factory=list)
+    core_to_core_ns: list[float] = field(default_factory=list)
+    """Of each round; none where it cannot be measured."""
 
     def __post_init__(self) -> None:
         self._stack = ExitStack()
@@ -119,6 +123,8 @@ class Contest:
         """Every contestant takes a turn in every round; the order turns about."""
         for number in range(rounds):
             report(f"round {number + 1} of {rounds}")
+            if (apart := round_trip_ns()) is not None:
+                self.core_to_core_ns.append(apart)
             order = [name for name in self.workers if name not in self.failures]
             for name in order if number % 2 else reversed(order):
                 try:
@@ -146,6 +152,10 @@ class Contest:
         medians = {key: float(np.median([rate[key] for rate in self.rates])) for key in self.rates[0]}
         (library, shape), best = max(medians.items(), key=lambda item: item[1])
         return MatrixRate(gflops=best, library=library, shape=shape)
+
+    def limits(self) -> dict[str, Any]:
+        """Of the machine, by the names they have in results.Machine."""
+        return {"matrix": self.matrix(), "core_to_core_ns": tuple(self.core_to_core_ns)}
 
     def reference(self, of: PaperWayOf, rivals: Rivals = HOME) -> ReferenceSpeed:
         """The two paces of the reference, which the ratios are made of."""
@@ -177,7 +187,7 @@ class Contest:
         frames = np.concatenate(self.turns[name])
         median = float(np.median(rounds))
         ratios = {
-            f"ratio_{key}": median / fps if (fps := self.fps(rival)) else None
+            f"ratio_{key}": self._ratio(rounds, rival)
             for key, rival in {"paper_way": PAPER, **vars(rivals)}.items()
         }
         return FpsFigures(
@@ -187,6 +197,12 @@ class Contest:
             rounds=tuple(rounds),
             **ratios,
         )
+
+    def _ratio(self, rounds: Sequence[float], rival: str) -> float | None:
+        """Median over the rounds of the ratio within a round, whose turns are seconds apart."""
+        if self.fps(rival) is None:
+            return None
+        return float(np.median(np.divide(rounds, per_round(self.turns[rival]))))
 
 
 def per_round(turns: Sequence[Sequence[float]]) -> list[float]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from pocketgenie.runtimes import machine, summary
 from pocketgenie.runtimes.bars import bars
@@ -84,7 +87,7 @@ def test_all_are_met():
         ({"ratio_fp32": 1.69}, ["fps, int8 to fp32"]),
         ({"size_ratio": 0.36}, ["size, int8 to fp32"]),
         ({"ratio_compiled": 1.9}, ["fps, to torch.compile"]),
-        ({"ratio_paper_way": 299.0}, ["fps, to the teacher's paper way"]),
+        ({"ratio_paper_way": 299.0}, ["fps, to the paper's way"]),
         ({"db": -0.31}, [f"to teacher, {w}" for w in ("next frame", "fourth frame", "controllability")]),
         ({"separation": 1.5}, ["actions distinct, lowest"]),
         ({"still": 0.05}, ["1000 frames, stillest window"]),
@@ -105,6 +108,17 @@ def test_what_was_not_measured_is_not_run_and_says_why():
     assert len(waiting) == 8 and all(row.reason and row.measured == "-" for row in waiting)
     assert rows["to teacher, next frame"].reason == "it has no teacher"
     assert "took no part" in rows["fps, int8 to fp32"].reason
+
+
+def test_all_of_it_is_read_on_80_columns():
+    made = document(still=0.05, separation=0.5)
+    apart = made.machine.model_copy(update={"core_to_core_ns": (160.0, 590.0, 165.0)})
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(
+        summary.render(made.model_copy(update={"bars": bars(made, {}), "machine": apart}))
+    )
+    assert "…" not in shown.getvalue() and "0.05, 1 of 2 below" in shown.getvalue()
+    assert "165 ns there and back (160 to 590 over the rounds)" in shown.getvalue()
 
 
 @pytest.mark.parametrize(
