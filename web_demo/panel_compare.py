@@ -70,7 +70,8 @@ def _actions(entry: Entry) -> list[int]:
         "Actions", ways, default=ways[0], required=True, key="compare-actions-way", wrap=True
     )
     if way == "Typed":
-        text = st.text_input("Which", "1,1,4x8,2x6", key="compare-actions", help="4x8: action 4, eight times")
+        some = f"1,1,{min(4, spec.actions)}x8,{min(2, spec.actions)}x6"
+        text = st.text_input("Which", some, key="compare-actions", help="4x8: action 4, eight times")
         try:
             return parse_actions(text or "", spec)[:MAX_FRAMES]
         except UserError as error:
