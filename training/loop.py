@@ -22,9 +22,9 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -132,13 +132,13 @@ def _fit(
     main = accelerator.is_main_process
     writer = SummaryWriter(str(folder / "tensorboard")) if main else None
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(12),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
     )
-    with Progress(*columns, TextColumn("{task.fields[figures]}"), disable=not main) as progress:
+    with Progress(*columns, disable=not main, expand=True) as progress:
         task = progress.add_task(title, total=options.steps, completed=start, figures="")
         clock, model_ready = time.perf_counter(), model.train()
         for step in range(start, options.steps):
@@ -168,7 +168,8 @@ def _fit(
                 shown = "  ".join(f"{key} {row[key]:.2f}" for key in figures)
                 progress.update(task, figures=shown)
                 if not progress.console.is_terminal:
-                    progress.console.print(f"{title} {done}/{options.steps}  loss {row['loss']:.4f}  {shown}")
+                    line = f"{title} {done}/{options.steps}  loss {row['loss']:.4f}  {shown}"
+                    progress.console.print(line, soft_wrap=True)
             if main and (done % options.save_every == 0 or done == options.steps):
                 trained = accelerator.unwrap_model(model)
                 on_save(trained)
