@@ -26,7 +26,9 @@ def show(shelf: Shelf) -> None:
     with left:
         entry = choose_entry(shelf, "imitate")
         if "infer_action" not in entry.manifest.graphs:
-            raise UserError(f"{entry.name} has no action model: it cannot tell what happens in a video")
+            raise UserError(
+                f"{entry.name} has no action model: it cannot tell what happens in a video; choose another bundle"
+            )
         runtime = choose_runtime(entry, "imitate")
         st.markdown("### The video to imitate")
         file = st.file_uploader(
