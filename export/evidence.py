@@ -129,6 +129,8 @@ def by_teacher(found: TeacherFigures) -> Table:
     """L4 against the teacher: figures, differences, what is judged."""
     rows = []
     for field, name in WORLD.items():
+        if field not in found.difference_db:
+            continue
         error = f" ± {found.error_db[field]:.2f}" if field in found.error_db else ""
         judged = field in found.error_db
         verdict = "passed" if found.difference_db[field] >= LEAST_DB else "falls short"
@@ -136,8 +138,9 @@ def by_teacher(found: TeacherFigures) -> Table:
         own, teacher = (f"{figures[field]:.2f} dB" for figures in (found.own, found.teacher))
         change = f"{found.difference_db[field]:+.2f}{error} dB"
         rows.append([f"L4 {name}", verdict if judged else "", teacher, own, change, asked])
-    own, teacher = (f"{figures['action_perplexity']:.2f}" for figures in (found.own, found.teacher))
-    rows.append(["actions used (perplexity)", "", teacher, own, "", ""])
+    if (field := "action_perplexity") in found.own:
+        own, teacher = (f"{figures[field]:.2f}" for figures in (found.own, found.teacher))
+        rows.append(["actions used (perplexity)", "", teacher, own, "", ""])
     least = least_separation(found)
     verdict = "passed" if found.separation >= least else "falls short"
     pair = " and ".join(str(action + 1) for action in found.hardest)

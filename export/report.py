@@ -141,8 +141,8 @@ def _rollout(rollout: Rollout, fps: float) -> Section:
 
 def _beside_teacher(data: ReportData, found: TeacherFigures | None) -> Section:
     told = (
-        "This world was distilled from a larger or slower one, its teacher, which plays as in the paper: "
-        "float32, 25 refinement steps for a frame. "
+        "This world was distilled from a larger or slower one, its teacher, which plays at float32: a native "
+        "one as in the paper, in 25 refinement steps a frame, another as its project plays it. "
     )
     if found:
         told += "The figures are of held-out clips; above 0 dB this world is better."

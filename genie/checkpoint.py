@@ -149,9 +149,8 @@ def read_world(folder: Path) -> WorldFile:
     """world.json of a native checkpoint folder. Raises UserError."""
     if (kind := read_header(folder).kind) != NATIVE:
         raise UserError(
-            f"{folder} is a world of the kind {kind}: training, distillation and the precision search take a "
-            "world apart by its layers, and know only those of native worlds; "
-            "`export --precision int8` takes any"
+            f"{folder} is a world of the kind {kind}; this takes a world apart by its layers, and knows only "
+            "those of native worlds; `export`, `check` and `distill steps` take any"
         )
     return _read(folder, WorldFile)
 

@@ -1,4 +1,7 @@
-"""The native Genie as a world: one small module per graph, batch 1, static shapes."""
+"""The native Genie as a world: one small module per graph, batch 1, static shapes.
+
+As a kind of world (importers/kinds.py) this module is the row of NATIVE: Config, load, with_steps, trained.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,13 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from pocketgenie.genie.checkpoint import Genie, load_genie
+from pocketgenie.genie.config import GenieConfig
 from pocketgenie.genie.contract import GraphDef, signatures
 from pocketgenie.genie.lam import LatentActionModel
 from pocketgenie.genie.sampler import Sampler
 from pocketgenie.genie.transformer import Past, past_from_memory
+
+Config = GenieConfig
 
 
 class Pictures(Protocol):
@@ -147,3 +153,20 @@ class GenieWorld:
 def load_world(folder: Path) -> GenieWorld:
     """A checkpoint folder as a world. Raises UserError."""
     return GenieWorld(load_genie(folder))
+
+
+def load(folder: Path, config: GenieConfig) -> GenieWorld:
+    """The world of a checkpoint folder. Raises UserError."""
+    return load_world(folder)
+
+
+def with_steps(config: GenieConfig, steps: int) -> GenieConfig:
+    """The same world in N steps a frame. Raises ValidationError."""
+    document = config.model_dump()
+    document["sampling"]["steps"] = steps
+    return GenieConfig.model_validate(document)
+
+
+def trained(world: GenieWorld) -> tuple[str, nn.Module]:
+    """What distillation of steps trains, and its file's stem."""
+    return "dynamics", world.genie.dynamics

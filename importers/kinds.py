@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from pocketgenie.errors import UserError
 from pocketgenie.genie import graphs
@@ -62,20 +62,40 @@ class Importer(Kind, Protocol):
         ...
 
 
+@runtime_checkable
+class Distillable(Kind, Protocol):
+    """A kind whose worlds can be played, and taught to play, in fewer refinement steps (quantize/)."""
+
+    def with_steps(self, config: Any, steps: int) -> Frozen:
+        """The same world in N steps a frame. Raises ValidationError where it cannot be."""
+        ...
+
+    def trained(self, world: Any) -> tuple[str, nn.Module]:
+        """What `distill steps` trains: the stem of a safetensors file of the folder, and the module whose
+        state dict that is. The world's graphs and its `full_logits` read its weights at every call, on
+        whatever device they are; what is made of them once, at loading, would stay the teacher's."""
+        ...
+
+
 def load_world(folder: Path) -> World:
     """A checkpoint folder of any kind as a world. Raises UserError."""
-    header = read_header(folder)
-    if header.kind == NATIVE:
-        return graphs.load_world(folder)
-    kind = find_kind(header.kind)
-    try:
-        config = kind.Config.model_validate(header.config)
-    except ValidationError as error:
-        raise UserError(f"{folder / 'world.json'}: config.{first_error(error)}") from None
+    kind, config = read_kind(folder)
     world = kind.load(folder, config)
     if lacking := _lacking(world):
-        raise UserError(f"the world {header.kind!r} has no {', '.join(lacking)}; see docs/import.md")
+        raise UserError(
+            f"the world {read_header(folder).kind!r} has no {', '.join(lacking)}; see docs/import.md"
+        )
     return world
+
+
+def read_kind(folder: Path) -> tuple[Kind, Frozen]:
+    """The module that plays a checkpoint folder, and the folder's configuration. Raises UserError."""
+    header = read_header(folder)
+    kind = find_kind(header.kind)
+    try:
+        return kind, kind.Config.model_validate(header.config)
+    except ValidationError as error:
+        raise UserError(f"{folder / 'world.json'}: config.{first_error(error)}") from None
 
 
 def _lacking(world: World) -> list[str]:
@@ -86,14 +106,14 @@ def _lacking(world: World) -> list[str]:
 
 def find_kind(name: str) -> Kind:
     """The module of a kind of world. Raises UserError for one that nothing here knows."""
-    plugins = installed()
-    if name not in KINDS and name not in plugins:
-        known = ", ".join((NATIVE, *KINDS, *plugins))
+    plugins, rows = installed(), {NATIVE: graphs.__name__, **KINDS}
+    if name not in rows and name not in plugins:
+        known = ", ".join((*rows, *plugins))
         raise UserError(
             f"no kind of world {name!r}; there are {known}; install the package that plays it "
             f"(entry points {PLUGINS})"
         )
-    module = import_module(KINDS[name]) if name in KINDS else _load(plugins[name])
+    module = import_module(rows[name]) if name in rows else _load(plugins[name])
     if not isinstance(module, Kind):
         raise UserError(f"the world {name!r} has no Config and load; its package is no world of pocketgenie")
     return module

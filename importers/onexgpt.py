@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from pocketgenie.errors import UserError
 from pocketgenie.genie.checkpoint import load_part
@@ -80,6 +80,16 @@ def load(folder: Path, config: Config) -> OnexWorld:
     dynamics = Dynamics(config.architecture)
     load_part(folder, "dynamics", dynamics)
     return OnexWorld(config, dynamics.eval().requires_grad_(False))
+
+
+def with_steps(config: Config, steps: int) -> Config:
+    """The same world in N steps a frame. Raises ValidationError."""
+    return Config.model_validate({**config.model_dump(), "steps": steps})
+
+
+def trained(world: OnexWorld) -> tuple[str, nn.Module]:
+    """What distillation of steps trains, and its file's stem."""
+    return "dynamics", world.dynamics
 
 
 def describe(config: Config) -> dict[str, str]:

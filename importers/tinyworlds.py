@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from pocketgenie.errors import UserError
 from pocketgenie.genie.checkpoint import Part, load_part
@@ -126,6 +126,16 @@ def load(folder: Path, config: TinyWorldsConfig) -> TinyWorldsWorld:
     for part in PARTS:
         load_part(folder, part, model.get_submodule(part))
     return TinyWorldsWorld(model.eval().requires_grad_(False))
+
+
+def with_steps(config: TinyWorldsConfig, steps: int) -> TinyWorldsConfig:
+    """The same world in at most N steps a frame. Raises ValidationError."""
+    return TinyWorldsConfig.model_validate({**config.model_dump(), "steps": steps})
+
+
+def trained(world: TinyWorldsWorld) -> tuple[str, nn.Module]:
+    """What distillation of steps trains, and its file's stem."""
+    return "dynamics", world.model.dynamics
 
 
 def describe(config: TinyWorldsConfig) -> dict[str, str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from pocketgenie.errors import UserError
-from pocketgenie.genie.checkpoint import Genie, Part, load_genie, not_the_teacher, read_world, save_part
+from pocketgenie.genie.checkpoint import NATIVE, Genie, Part, load_genie, read_header, save_part
 from pocketgenie.genie.config import GenieConfig, SamplingConfig
 from pocketgenie.genie.dynamics import Dynamics
 from pocketgenie.quantize.distill_losses import (
@@ -25,14 +23,22 @@ from pocketgenie.quantize.distill_losses import (
     StepsDistillation,
     TokenizerDistillation,
 )
+from pocketgenie.quantize.distill_worlds import distill_steps
 from pocketgenie.quantize.streams import Streams
-from pocketgenie.quantize.students import Refinement, Shape, What, inherit, prepare, student_config
+from pocketgenie.quantize.students import (
+    Refinement,
+    Shape,
+    What,
+    Wish,
+    inherit,
+    prepare,
+    student_config,
+    teacher_folder,
+)
 from pocketgenie.runtimes.reference import PAPER_STEPS
 from pocketgenie.training.data import Frames, crop_batch, load_clips
 from pocketgenie.training.loop import Batch, TrainOptions, fit, make_accelerator
 from pocketgenie.training.train import label_clips
-
-Wish = Literal["data", "frames", "remask"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,10 @@ def distill(
 ) -> None:
     """Make the checkpoint folder `out` from `source`, with one part distilled (gone on with if begun).
     Raises UserError."""
+    if read_header(source).kind != NATIVE:
+        steps = _steps_alone(what, source, options)
+        distill_steps(source, clips, out, steps, options.wishes, training)
+        return
     own = load_genie(source)
     config = student_config(own.config, what, options.shape, options.encoder, options.refinement)
     frames = load_clips(clips, (config.height, config.width))
@@ -77,6 +87,18 @@ def distill(
         save_part(out, part, loss.model)
 
     fit(accelerator, loss, batch, training, work, save, f"distil {what}")
+
+
+def _steps_alone(what: What, source: Path, options: DistillOptions) -> int:
+    """What can be asked of worlds that are not native. Raises UserError."""
+    asked = options.refinement
+    sized = (options.shape, options.encoder) != (Shape(), Shape())
+    if what != "steps" or asked.steps is None or sized or (asked.order, asked.temperature) != (None, None):
+        raise UserError(
+            f"{source} is a world of the kind {read_header(source).kind}, of which only the steps can be "
+            "distilled (distill steps --steps N): sizes, --order and --temperature are those of native worlds"
+        )
+    return asked.steps
 
 
 def _on_pixels(
@@ -183,11 +205,8 @@ def as_the_paper(sampling: SamplingConfig, tokens: int) -> SamplingConfig:
 
 def first_of_line(source: Path, own: Genie) -> Genie:
     """The teacher's teacher, where it is there and speaks of the same codes and actions; else the source."""
-    lineage = read_world(source).lineage
-    if lineage is None:
-        return own
-    folder = Path(os.path.normpath(source / lineage.teacher))
-    if not_the_teacher(lineage, folder):
+    folder = teacher_folder(source)
+    if folder == source:
         return own
     first = load_genie(folder)
     same = first.config.tokenizer.quantizer == own.config.tokenizer.quantizer

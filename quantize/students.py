@@ -12,11 +12,23 @@ from pydantic import ValidationError
 from torch import nn
 
 from pocketgenie.errors import UserError
-from pocketgenie.genie.checkpoint import FILES, Lineage, Part, checkpoint_hash, read_world, save_config
+from pocketgenie.genie.checkpoint import (
+    FILES,
+    SCHEMA,
+    Lineage,
+    WorldHeader,
+    checkpoint_files,
+    checkpoint_hash,
+    not_the_teacher,
+    read_header,
+    save_header,
+)
 from pocketgenie.genie.config import GenieConfig, TransformerConfig, first_error
+from pocketgenie.genie.spec import Frozen
 from pocketgenie.genie.transformer import STTransformer
 
 What = Literal["tokenizer", "lam", "dynamics", "steps"]
+Wish = Literal["data", "frames", "remask"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +112,21 @@ def inherit(student: nn.Module, teacher: nn.Module) -> None:
             weight.data.copy_(source.data)
 
 
-def prepare(source: Path, out: Path, config: GenieConfig, part: Part, key: What, how: str) -> None:
-    """Make the student's checkpoint folder `out`: world.json with its lineage, and the parts that stay as
-    they are. A folder that was begun for the same student is gone on with. Raises UserError for any other."""
-    world = read_world(source)
+def teacher_folder(source: Path) -> Path:
+    """The first teacher of a checkpoint's line, where it is there and unchanged; else the checkpoint itself.
+    Raises UserError."""
+    lineage = read_header(source).lineage
+    if lineage is None:
+        return source
+    folder = Path(os.path.normpath(source / lineage.teacher))
+    return source if not_the_teacher(lineage, folder) else folder
+
+
+def prepare(source: Path, out: Path, config: Frozen, stem: str, key: What, how: str) -> None:
+    """Make the student's checkpoint folder `out`, of a world of any kind: world.json with its lineage, and
+    all files but `stem`.safetensors as they are. A folder that was begun for the same student is gone on
+    with. Raises UserError for any other."""
+    world = read_header(source)
     if world.lineage:
         root = Path(os.path.normpath(source / world.lineage.teacher))
         known, recipe = world.lineage.teacher_hash, world.lineage.recipe
@@ -111,22 +134,32 @@ def prepare(source: Path, out: Path, config: GenieConfig, part: Part, key: What,
         root, known, recipe = source, checkpoint_hash(source), {}
     place = Path(os.path.relpath(root.resolve(), out.resolve())).as_posix()
     lineage = Lineage(teacher=place, teacher_hash=known, recipe={**recipe, key: how})
+    document = config.model_dump(mode="json")
+    student = WorldHeader(schema_version=SCHEMA, kind=world.kind, config=document, lineage=lineage)
     if (out / FILES[0]).exists():
-        begun = read_world(out)
-        if begun.config != config or begun.lineage is None or begun.lineage.teacher_hash != known:
+        begun = read_header(out)
+        same = begun.kind == world.kind and _reads_as(begun, config)
+        if not same or begun.lineage is None or begun.lineage.teacher_hash != known:
             raise UserError(f"{out} holds another world; name another folder, or remove it to start again")
-        save_config(out, config, lineage)  # it may go on for longer or shorter than was meant
+        save_header(out, student)  # it may go on for longer or shorter than was meant
         return
     out.mkdir(parents=True, exist_ok=True)
-    for name in FILES[1:]:
-        if name != f"{part}.safetensors":
+    for name in checkpoint_files(source)[1:]:
+        if name != f"{stem}.safetensors":
             _copy(source / name, out / name)
     for name in ("clips.npz", "gallery"):
         if (source / name).is_file():
             _copy(source / name, out / name)
         elif (source / name).is_dir():
             shutil.copytree(source / name, out / name, dirs_exist_ok=True)
-    save_config(out, config, lineage)
+    save_header(out, student)
+
+
+def _reads_as(header: WorldHeader, config: Frozen) -> bool:
+    try:
+        return type(config).model_validate(header.config) == config
+    except ValidationError:
+        return False
 
 
 def _copy(source: Path, destination: Path) -> None:

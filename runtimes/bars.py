@@ -73,7 +73,7 @@ def _quality(found: TeacherFigures | None, why: str) -> list[BarRow]:
     rows = []
     for name, words in JUDGED.items():
         key = f"{name}_psnr_db"
-        value = found.difference_db[key] if found else None
+        value = found.difference_db.get(key) if found else None
         told = f"{value:+.2f} ± {found.error_db[key]:.2f} dB" if found and value is not None else None
         asked = f">= {LEAST_DB:g} dB"
         rows.append(

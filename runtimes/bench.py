@@ -9,12 +9,13 @@ from pathlib import Path
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle, load_bundle
+from pocketgenie.genie.checkpoint import NATIVE
 from pocketgenie.runtimes import machine
 from pocketgenie.runtimes.bars import bars
 from pocketgenie.runtimes.brought import facts, held_out_clips, kind_of, start_picture
 from pocketgenie.runtimes.lineup import Entrants, Options, choose, precision_of
 from pocketgenie.runtimes.longplay import long_play
-from pocketgenie.runtimes.quality import against_teacher, teacher_of
+from pocketgenie.runtimes.quality import against_teacher, not_comparable, teacher_of
 from pocketgenie.runtimes.results import (
     BenchDocument,
     LongFigures,
@@ -88,8 +89,10 @@ def _judge(bundle: Bundle, entrants: Entrants, contest: Contest, options: Option
         judged.why_not = dict.fromkeys(("quality", "long_play"), why)
         return judged
     try:
+        player, spec = contest.workers[name], bundle.manifest.spec
+        if why := not_comparable(spec):
+            raise WorkerFailed(name, why)
         with teacher_of(bundle, clips[0, 0]) as teacher:
-            player, spec = contest.workers[name], bundle.manifest.spec
             judged.quality = against_teacher(teacher, player, spec, clips, options.seed, report)
     except WorkerFailed as failure:
         judged.why_not["quality"] = str(failure)
@@ -146,8 +149,8 @@ def bench_document(
         SpeedRow(name=name, precision=precision_of(bundle, name), reasons=(reason,))
         for name, reason in entrants.missing.items()
     ]
-    own: PaperWayOf = "checkpoint" if kind_of(bundle) == "genie" else "project"
-    of: PaperWayOf = "teacher" if (taught or bundle).manifest.teacher else own
+    of: PaperWayOf = "teacher" if (taught or bundle).manifest.teacher else "checkpoint"
+    of = of if kind_of(bundle) == NATIVE else "project"
     return BenchDocument(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         bundle=facts(bundle),

@@ -117,12 +117,14 @@ def _by_teacher(
     try:
         with quality.teacher_of(bundle, picture) as teacher:
             faults: list[str] = []
-            if judge:
+            if judge and (why_not := quality.not_comparable(exam.spec)):
+                faults = [f"L4 teacher: {why_not}"]
+            elif judge:
                 found = quality.against_teacher(teacher, worker, exam.spec, exam.clips, exam.seed, report)
                 speed, faults = speed.model_copy(update={"quality": found}), quality.shortfalls(found)
             report(f"{teacher.name}: pictures for the report")
             film, _ = teacher.call("show", picture, *exam.starts[0][1:])
-        status = "falls short" if faults else status
+        status = "falls short" if faults and speed.quality else status
     except WorkerFailed as failure:
         faults = [f"L4 teacher: {'' if failure.who == worker.name else 'the teacher '}{failure}"]
         status = "not run" if status == "passed" else status

@@ -75,16 +75,21 @@ def as_the_paper(spec: WorldSpec, steps: int = PAPER_STEPS) -> WorldSpec:
 
 
 def full_window(bundle: Bundle) -> FullWindow:
-    """The way without a memory that a bundle is measured against: of a native world, the teacher where it has
-    one, as the paper samples; of any other, its own sampler and steps, as its project plays it."""
+    """The way without a memory that a bundle is measured against, of the teacher where it has one: a native
+    world as the paper samples, any other with its own sampler and steps, as its project plays it."""
     world = teacher_world(bundle) if bundle.manifest.teacher else reference_world(bundle)
-    plays_as_the_paper = bundle.manifest.teacher or kind_of(bundle) == NATIVE
-    return FullWindow(world, as_the_paper(world.spec) if plays_as_the_paper else world.spec)
+    return FullWindow(world, as_the_paper(world.spec) if kind_of(bundle) == NATIVE else world.spec)
 
 
 def load_teacher(bundle: Bundle) -> GraphSession:
-    """The teacher with the paper's sampling, cached: the full window's frames without recomputing it."""
-    return paper_session(teacher_world(bundle))
+    """The teacher as `teacher_session` plays it."""
+    return teacher_session(teacher_world(bundle), kind_of(bundle))
+
+
+def teacher_session(world: World, kind: str) -> GraphSession:
+    """What a student is measured against: a native world with the paper's sampling, any other as its project
+    plays it. Cached: the full window's frames without recomputing it."""
+    return paper_session(world) if kind == NATIVE else world_session(world)
 
 
 def paper_session(world: World) -> GraphSession:

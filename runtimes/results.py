@@ -110,7 +110,8 @@ class LongFigures(Result):
 class TeacherFigures(Result):
     """L4 against the teacher (runtimes/quality.py): a distilled bundle beside the world it was made from.
 
-    That plays as the paper does: float32, 25 steps, the most confident tokens first.
+    That plays as the paper does: float32, 25 steps, the most confident tokens first; a world that another
+    project trained, as that project plays it.
     """
 
     runtime: str
@@ -196,8 +197,8 @@ class ReferenceSpeed(Result):
     """As the paper plays: 25 refinement steps, by confidence, each recomputing the full window. Of a world
     that another project trained: as that project plays, its own sampler and steps, each recomputing it."""
     paper_way_of: PaperWayOf = "checkpoint"
-    """Whose weights play the paper's way: the teacher's where the bundle has one. `project`: its own, and as
-    the project plays that trained it."""
+    """Whose weights play the paper's way: the teacher's where the bundle has one. `project`: the same, and
+    as the project plays that trained it."""
     fps_cached: float | None = None
     """With the streaming memory, at the world's own number of steps."""
     reasons: tuple[str, ...] = ()
@@ -237,10 +238,10 @@ class Machine(Result):
     memory_gb: float
     system: str
     matrix: MatrixRate | None = None
-
     core_to_core_ns: tuple[float, ...] = ()
     """Round trip of a cache line between two cores, of each round (runtimes/core_to_core.py); empty where it
     was not measured."""
+
 
 class Settings(Result):
     """Enough to repeat the run."""

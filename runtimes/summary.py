@@ -141,6 +141,8 @@ def _by_teacher(found: TeacherFigures) -> Table:
     table = _table("to the teacher", "this", "teacher", "difference", "judged")
     for name, words in {**JUDGED, "recon": "reconstruction"}.items():
         key = f"{name}_psnr_db"
+        if key not in found.difference_db:
+            continue
         error = f" ± {found.error_db[key]:.2f}" if key in found.error_db else ""
         verdict = (
             f"{LEAST_DB:g} dB: {'met' if found.difference_db[key] >= LEAST_DB else 'falls short'}"
@@ -149,8 +151,9 @@ def _by_teacher(found: TeacherFigures) -> Table:
         )
         change = f"{found.difference_db[key]:+.2f}{error} dB"
         table.add_row(words, f"{found.own[key]:.2f}", f"{found.teacher[key]:.2f}", change, verdict)
-    own, teacher = (figures["action_perplexity"] for figures in (found.own, found.teacher))
-    table.add_row("action perplexity", f"{own:.2f}", f"{teacher:.2f}", f"{own - teacher:+.2f}", "")
+    if (key := "action_perplexity") in found.own:
+        own, teacher = found.own[key], found.teacher[key]
+        table.add_row("action perplexity", f"{own:.2f}", f"{teacher:.2f}", f"{own - teacher:+.2f}", "")
     least = least_separation(found)
     verdict = f"{least:.2f}: {'met' if found.separation >= least else 'falls short'}"
     pair = " and ".join(str(action + 1) for action in found.hardest)

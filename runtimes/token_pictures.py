@@ -20,7 +20,7 @@ SUFFIXES: Final = (".npy", ".npz", ".bin")
 CLIP = 16
 """Frames of a clip, where the file does not say how its frames belong together."""
 MOST = 1024
-"""Frames that are read of one file, where a part of it can be read."""
+"""Frames that are read of one file, where a part of it can be read and more are of no use."""
 
 
 def levels(codebook: int) -> int:
@@ -60,10 +60,10 @@ def holds_tokens(path: Path) -> bool:
         return False
 
 
-def read_tokens(path: Path, spec: WorldSpec) -> NDArray[np.int64]:
+def read_tokens(path: Path, spec: WorldSpec, most: int = MOST) -> NDArray[np.int64]:
     """A file of token ids [..., S] or [..., rows, columns] -> int64 [..., S]; of a .bin [T, S]. Of a .npy or
-    .bin at most MOST frames. Raises UserError."""
-    found = _array(path, spec)
+    .bin at most `most` frames. Raises UserError."""
+    found = _array(path, spec, most)
     rows, columns = spec.grid
     if found.ndim > 1 and found.shape[-2:] == (rows, columns):
         found = found.reshape(*found.shape[:-2], spec.tokens)
@@ -82,24 +82,29 @@ def read_tokens(path: Path, spec: WorldSpec) -> NDArray[np.int64]:
 
 def token_clips(path: Path, spec: WorldSpec) -> NDArray[np.uint8]:
     """Clips of token pictures from a file of token ids: uint8 [N, T >= 2, H, W, 3]. Raises UserError."""
-    tokens = read_tokens(path, spec)
+    return draw(clips_of_tokens(path, spec), spec)
+
+
+def clips_of_tokens(path: Path, spec: WorldSpec, most: int = MOST) -> NDArray[np.int64]:
+    """Clips from a file of token ids: int64 [N, T >= 2, S]. Raises UserError."""
+    tokens = read_tokens(path, spec, most)
     if tokens.ndim != 3:
         frames = tokens.reshape(-1, spec.tokens)
         length = min(CLIP, len(frames))
         tokens = frames[: len(frames) // length * length].reshape(-1, length, spec.tokens)
     if tokens.shape[1] < 2:
         raise UserError(f"{path} holds single frames; a clip has two or more: [clips, frames, {spec.tokens}]")
-    return draw(tokens, spec)
+    return tokens
 
 
-def _array(path: Path, spec: WorldSpec) -> NDArray[Any]:
+def _array(path: Path, spec: WorldSpec, most: int) -> NDArray[Any]:
     try:
         if path.suffix == ".bin":
-            count = min(path.stat().st_size // (4 * spec.tokens), MOST)
+            count = min(path.stat().st_size // (4 * spec.tokens), most)
             return np.fromfile(path, "<u4", count * spec.tokens).reshape(count, spec.tokens)
         loaded = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return loaded[: max(1, MOST * spec.tokens * len(loaded) // max(1, loaded.size))]
+            return loaded[: max(1, most * spec.tokens * len(loaded) // max(1, loaded.size))]
         with loaded:
             name = "tokens" if "tokens" in loaded.files else next(iter(loaded.files), "")
             return np.asarray(loaded[name])

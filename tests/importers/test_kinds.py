@@ -126,5 +126,5 @@ def test_a_kind_is_a_plain_name(stranger, kind):
 
 
 def test_what_needs_a_native_world_says_so(stranger):
-    with pytest.raises(UserError, match=r"kind stranger: .* only those of native worlds"):
+    with pytest.raises(UserError, match=r"kind stranger; .* knows only those of native worlds"):
         read_config(stranger)
