@@ -43,6 +43,7 @@ export function mountBindings(dialog, keys, onChange) {
   dialog.addEventListener('keydown', (event) => {
     if (listening === null || event.key === 'Tab') return;
     event.preventDefault();
+    event.stopPropagation(); // this key is chosen, not played
     const refused = event.key === 'Escape' ? '' : keys.refuse(event.key.length === 1 ? event.key.toLowerCase() : event.key);
     words.textContent = refused ?? '';
     if (refused) return;

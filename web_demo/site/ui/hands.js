@@ -180,7 +180,7 @@ export class Hands {
     const arrow = pressed.has(14) || x < 0 ? 'ArrowLeft' : pressed.has(15) || x > 0 ? 'ArrowRight'
       : pressed.has(12) || y < 0 ? 'ArrowUp' : pressed.has(13) || y > 0 ? 'ArrowDown' : '';
     const number = [0, 1, 2, 3, 4, 5, 6, 7].find((place) => pressed.has(place));
-    const action = number === undefined ? this.keys.map.get(arrow) : this.keys.map.get(String(number + 1));
+    const action = number === undefined ? this.keys.map.get(arrow) : number < this.keys.controls.actions ? number : null;
     const before = this.buttons;
     this.buttons = [...pressed].join(' ') + arrow;
     if (this.buttons === before) return;

@@ -1,6 +1,6 @@
 /** The service worker: it keeps the page for a visit without a network, and isolates it, so that threads are allowed. */
 
-const RELOADED = 'pocketgenie.reloaded';
+const RELOADED = `pocketgenie.reloaded ${location.pathname}`; // other worlds may have the same origin
 const PATIENCE = 4000; // ms
 
 /**

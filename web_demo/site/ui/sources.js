@@ -69,8 +69,13 @@ export async function takePicture(dialog, take) {
   }
   const wish = { video: { facingMode: 'environment' }, audio: false };
   const stream = await navigator.mediaDevices.getUserMedia(wish).catch((error) => {
-    const why = { NotAllowedError: 'was not allowed', NotFoundError: 'was not found', NotReadableError: 'is in use elsewhere' };
-    throw new PictureError(`The camera ${why[/** @type {keyof typeof why} */ (error.name)] ?? 'did not open'}.`);
+    /** @type {Record<string, string>} */
+    const why = {
+      NotAllowedError: 'The camera was not allowed: allow it for this page in your browser, or choose a picture.',
+      NotFoundError: 'No camera was found: connect one, or choose a picture.',
+      NotReadableError: 'The camera is in use elsewhere: close what uses it, or choose a picture.',
+    };
+    throw new PictureError(why[error.name] ?? `The camera did not open (${error.message}); choose a picture.`);
   });
   const video = find(dialog, 'video', HTMLVideoElement);
   video.srcObject = stream;

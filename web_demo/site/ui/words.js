@@ -31,11 +31,10 @@ export function wordsFor(error) {
   return { title, text: sentence(message), retry, wasm };
 }
 
-/** Why there is one thread only, and what would help; empty where nothing is lost. */
+/** What would allow more threads than one; empty where nothing would. */
 export function isolationWords() {
-  if (crossOriginIsolated) return '';
-  const how = 'serviceWorker' in navigator && isSecureContext
+  if (crossOriginIsolated || navigator.hardwareConcurrency < 2) return '';
+  return 'serviceWorker' in navigator && isSecureContext
     ? 'Reload the page: from its second visit on it may use more.'
-    : 'A server that sends the headers COOP and COEP, or https, would allow more.';
-  return `WebAssembly plays on one thread here, because this page is not isolated. ${how}`;
+    : 'Over https, or from a server that sends these headers, it may use more.';
 }
