@@ -27,7 +27,8 @@ def show(shelf: Shelf) -> None:
         entry = choose_entry(shelf, "imitate")
         if "infer_action" not in entry.manifest.graphs:
             raise UserError(
-                f"{entry.name} has no action model: it cannot tell what happens in a video; choose another bundle"
+                f"{entry.name} has no action model: it cannot tell what happens in a video; "
+                "choose another bundle"
             )
         runtime = choose_runtime(entry, "imitate")
         st.markdown("### The video to imitate")
