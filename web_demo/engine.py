@@ -37,6 +37,8 @@ class Seat:
         """When the last frame was sent, until it is on the canvas."""
         self.way_ms = 0.0
         self.held: int | None = None
+        self.tapped: int | None = None
+        """Pressed since the last frame was begun: counts even if it was let go meanwhile."""
         self.last: int | None = None
         self.goes_on = False
         self.pace: float | None = None
@@ -59,7 +61,8 @@ class Seat:
 
     def action(self) -> int | None:
         """What to play now, if anything."""
-        return self.last if self.held is None and self.goes_on else self.held
+        pressed = self.tapped if self.held is None else self.held
+        return self.last if pressed is None and self.goes_on else pressed
 
     def take(self) -> bytes | None:
         """The next frame to send, if the last one has arrived."""
@@ -180,6 +183,7 @@ class Engine:
             return seat, None, 1.0 if len(self.seats) > 1 else None  # to see who is idle
         if seat.pace is not None and (wait := seat.due - perf_counter()) > 0:
             return seat, None, wait
+        seat.tapped = None
         return seat, action, None
 
     def _do(self, seat: Seat, work: int | str) -> None:
@@ -190,7 +194,7 @@ class Engine:
         ticket, began = seat.ticket, perf_counter()
         if work == "start":
             with self.changed:
-                seat.fresh, seat.last, seat.ready = False, None, None
+                seat.fresh, seat.last, seat.tapped, seat.ready = False, None, None, None
             start = ticket.start
             drawn: Drawn = self.worker.call("start", start, ticket.seed, ticket.temperature_zero)
             number = ticket.recording.begin(start, drawn.frame)

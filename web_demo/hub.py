@@ -35,7 +35,7 @@ class Hub:
                 raise UserError(f"there is no bundle {bundle} for {runtime}; reload the page")
             if found := self.engines.get((bundle, runtime)):
                 same = found.entry.manifest.seal == entry.manifest.seal
-                if found.thread.is_alive() and (same or found.busy):
+                if found.thread.is_alive() and not found.closing and (same or found.busy):
                     return found
                 self.engines.pop((bundle, runtime)).close()  # the bundle was exported anew
             idle = sorted((one for one in self.engines.values() if not one.busy), key=lambda one: one.used)

@@ -104,6 +104,7 @@ def _apply(message: Message, seat: Seat) -> None:
     seat.touch()
     if isinstance(message, Hold):
         seat.held = message.action
+        seat.tapped = seat.tapped if message.action is None else message.action
     elif isinstance(message, Pace):
         seat.pace, seat.goes_on, seat.due = message.fps, message.on, 0.0
     else:

@@ -37,6 +37,8 @@ export default function({ parentElement, data, setStateValue }) {
 """
 COLOURS = 10
 WAYS = ("Gallery", "Upload", "Camera", "Draw", "Describe")
+NO_CAMERA = "No view? Allow this page the camera in your browser, which gives it to localhost and https only."
+"""Streamlit asks for leave, and says nothing when it is refused."""
 
 
 @cache
@@ -133,6 +135,8 @@ def choose_start(entry: Entry, key: str) -> Picture | None:
                 picture = picture_of(file.getvalue(), spec, "your picture") if file else None
             case "Camera":
                 shot = st.camera_input("Camera", key=f"{key}-camera", label_visibility="collapsed")
+                if shot is None:
+                    st.caption(NO_CAMERA)
                 picture = picture_of(shot.getvalue(), spec, "the photo") if shot else None
             case "Draw":
                 picture = _drawing(entry, key)

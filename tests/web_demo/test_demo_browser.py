@@ -18,14 +18,11 @@ from typing import Any
 import pytest
 
 pytest.importorskip("streamlit", reason="the extra `demo` is not installed")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-import pocketgenie.web_demo  # noqa: E402
-from pocketgenie.web_demo.settings import VARIABLE, Settings  # noqa: E402
+import pocketgenie.web_demo
+from pocketgenie.web_demo.settings import VARIABLE, Settings
 
 pytestmark = pytest.mark.browser
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 FRAME = "() => Number(document.querySelector('.pg-play')?.dataset.frame ?? -1)"
 PIXELS = "() => document.querySelector('.pg-play .stage canvas').toDataURL()"
 
@@ -65,20 +62,10 @@ def address(
         server.kill()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A page whose errors fail the test."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened = browser.new_page(viewport={"width": 1280, "height": 900}, permissions=["camera"])
     opened.set_default_timeout(60_000)
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
@@ -113,7 +100,8 @@ def test_keys_are_pressed_and_frames_change(page: Any, address: str) -> None:
     assert page.evaluate(PIXELS) == start
 
 
-def test_the_pad_plays_and_the_charts_live(page: Any, address: str) -> None:
+def test_pad_and_gamepad_play_and_the_charts_live(page: Any, address: str) -> None:
+    page.add_init_script("navigator.getGamepads = () => globalThis.pads ?? []")  # no browser has a fake one
     playing(page, address)
     button = page.locator(".pg-play [data-action='1']")
     box = button.bounding_box()
@@ -124,6 +112,16 @@ def test_the_pad_plays_and_the_charts_live(page: Any, address: str) -> None:
     page.mouse.up()
     assert page.locator(".gauges .fps b").inner_text().isdecimal()
     assert "ms" in page.locator(".gauges [data-stage=engine]").inner_text()
+    page.wait_for_timeout(300)
+    frame = page.evaluate(FRAME)
+    page.evaluate("globalThis.pads = [{ buttons: [0, 0, 0, 1].map((on) => ({ pressed: !!on })), axes: [] }]")
+    page.wait_for_function(f"frame => ({FRAME})() >= frame + 3", arg=frame)
+    assert "lit" in page.locator(".pg-play [data-action='3']").get_attribute("class")
+    page.evaluate("globalThis.pads = []")
+    page.wait_for_timeout(500)
+    frame = page.evaluate(FRAME)
+    page.wait_for_timeout(500)
+    assert page.evaluate(FRAME) == frame
 
 
 def test_another_start_picture_begins_again(page: Any, address: str) -> None:
@@ -150,6 +148,23 @@ def test_a_drawing_is_a_start_picture(page: Any, address: str) -> None:
         f"start => ({FRAME})() === 0 && ({PIXELS})() !== start",
         arg=start,
     )
+
+
+def test_a_picture_of_the_camera_is_a_start_picture(page: Any, address: str, browser: Any) -> None:
+    playing(page, address)
+    start = page.evaluate(PIXELS)
+    page.get_by_text("Camera", exact=True).click()
+    page.get_by_role("button", name="Take Photo").click()
+    page.wait_for_function(f"start => ({FRAME})() === 0 && ({PIXELS})() !== start", arg=start)
+    taken = page.evaluate(PIXELS)
+    page.keyboard.press("2")
+    page.wait_for_function(f"() => ({FRAME})() >= 1")
+    assert page.evaluate(PIXELS) != taken
+    page.context.clear_permissions()
+    page.reload()
+    page.get_by_text("Camera", exact=True).click()
+    page.get_by_text("would like to use your camera").wait_for()
+    assert page.get_by_text("Allow this page the camera").is_visible()
 
 
 def test_a_second_page_waits_for_its_turn(page: Any, address: str, browser: Any) -> None:

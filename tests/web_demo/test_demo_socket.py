@@ -53,7 +53,9 @@ class Server:
         self.hub = Hub(Settings(bundles=bundles, dist=Path("nowhere")))
         self.hub.handshakes = Rate(1e6)
         app = Starlette(routes=make_routes(self.hub), middleware=[Middleware(HostGuard, address="127.0.0.1")])
-        config = uvicorn.Config(app, port=0, log_level="warning", ws="websockets-sansio", lifespan="off")
+        config = uvicorn.Config(  # its own log would keep its errors from pytest
+            app, port=0, log_config=None, log_level="warning", ws="websockets-sansio", lifespan="off"
+        )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
@@ -67,7 +69,7 @@ class Server:
 
     @contextmanager
     def open(self, ticket: Ticket | None = None) -> Iterator[ClientConnection]:
-        with connect(f"ws://127.0.0.1:{self.port}/pocketgenie/play", open_timeout=20) as socket:
+        with connect(f"ws://127.0.0.1:{self.port}/pocketgenie/play", open_timeout=60) as socket:
             if ticket:
                 send(socket, type="join", ticket=ticket.key)
             yield socket
@@ -149,6 +151,20 @@ def test_the_latest_action_counts(server: Server) -> None:
             send(socket, type="shown", frame=number)
             played.append(next_frame(socket)[1])
         assert played[1:] == [3, 3]  # at most the first was drawn with an older one
+
+
+def test_a_tap_between_two_frames_is_played(server: Server) -> None:
+    with server.open(server.ticket()) as socket:
+        next_frame(socket)
+        send(socket, type="pace", fps=2, on=False)
+        send(socket, type="shown", frame=0)
+        for number, action in enumerate((1, 4), 1):  # the second while the first's half second lasts
+            send(socket, type="hold", action=action)
+            send(socket, type="hold", action=None)
+            assert next_frame(socket)[:2] == (number, action)
+            send(socket, type="shown", frame=number)
+        with pytest.raises(TimeoutError):
+            socket.recv(timeout=0.7)
 
 
 def test_nothing_is_played_without_a_key_unless_asked(server: Server) -> None:
@@ -331,7 +347,7 @@ def closed_with(socket: ClientConnection) -> int:
     """The code that the server closes with."""
     with pytest.raises(ConnectionClosed) as caught:
         while True:
-            socket.recv(timeout=20)
+            socket.recv(timeout=60)
     assert caught.value.rcvd is not None
     return int(caught.value.rcvd.code)
 
@@ -368,6 +384,7 @@ def test_fuzz_of_the_socket(
     server: Server, caplog: pytest.LogCaptureFixture, messages: list[str | bytes], joins: bool
 ) -> None:
     """Whatever is sent: nothing but a clean close, of our code or of the client's own, and no error here."""
+    caplog.clear()  # of the examples before, or each would fail with the first
     with caplog.at_level(logging.WARNING), server.open(server.ticket() if joins else None) as socket:
         try:
             for message in messages:
@@ -376,7 +393,7 @@ def test_fuzz_of_the_socket(
                 assert closed_with(socket) == 1008
         except ConnectionClosed as closed:
             assert closed.rcvd is not None and closed.rcvd.code == 1008
-    assert not caplog.records
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 def unknown(message: str | bytes) -> bool:
@@ -463,6 +480,8 @@ def test_the_recording_and_its_log_repeat_the_play(server: Server, tiny_bundle: 
             number, _, pixels = next_frame(socket)
             shown.append(pixels)
             send(socket, type="shown", frame=number)
+    with server.open(server.ticket()) as other:
+        next_frame(other)  # so that the frame under way was drawn, and none comes after
     archive = zipfile.ZipFile(io.BytesIO(server.get(f"recording/zip?ticket={ticket.key}")))
     log = json.loads(archive.read("actions.json"))
     start = np.asarray(Image.open(io.BytesIO(archive.read("start.png"))))
