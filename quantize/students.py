@@ -1,15 +1,17 @@
-"""What a student looks like, and what it inherits: a distilled part begins as the teacher's own layers."""
+"""What a student looks like, and what it inherits: a distilled part begins with the teacher's own weights."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from pocketgenie.errors import UserError
 from pocketgenie.genie.checkpoint import (
@@ -25,7 +27,7 @@ from pocketgenie.genie.checkpoint import (
 )
 from pocketgenie.genie.config import GenieConfig, TransformerConfig, first_error
 from pocketgenie.genie.spec import Frozen
-from pocketgenie.genie.transformer import STTransformer
+from pocketgenie.genie.transformer import Attention, STTransformer
 
 What = Literal["tokenizer", "lam", "dynamics", "steps"]
 Wish = Literal["data", "frames", "remask"]
@@ -90,8 +92,8 @@ def kept_layers(teacher: int, student: int) -> list[int]:
 
 
 def inherit(student: nn.Module, teacher: nn.Module) -> None:
-    """Copy every weight that has its like in the teacher: same name (its layer counted by `kept_layers`) and
-    same shape. All else stays as it was made; a fresh layer begins as the identity."""
+    """Begin with the teacher's own weights: of its layers those that `kept_layers` counts, of its heads and
+    channels as many as there is room for, evenly spread (uniform selection, arXiv 2311.18823)."""
     theirs = dict(teacher.named_parameters()) | dict(teacher.named_buffers())
     depth = {
         name: len(module.blocks)
@@ -105,11 +107,35 @@ def inherit(student: nn.Module, teacher: nn.Module) -> None:
         if isinstance(module, STTransformer)
         for number, kept in enumerate(kept_layers(depth[name], len(module.blocks)))
     }
+    heads = [_heads(module) for module in (student, teacher)]
     for name, weight in own.items():
         prefix = next((prefix for prefix in layers if name.startswith(prefix)), "")
-        source = theirs[layers.get(prefix, "") + name.removeprefix(prefix)]
-        if source.shape == weight.shape:
-            weight.data.copy_(source.data)
+        origin = layers.get(prefix, "") + name.removeprefix(prefix)
+        source, place = by_head(origin, theirs[origin], heads[1]), by_head(name, weight, heads[0])
+        for axis, size in enumerate(place.shape):
+            kept = torch.arange(size, device=source.device) * source.shape[axis] // size
+            source = source.index_select(axis, kept)
+        place.data.copy_(source.data)
+
+
+def _heads(model: nn.Module) -> dict[str, int]:
+    """Name of each attention's projections -> its number of heads."""
+    return {
+        f"{name}.{product}.weight": module.heads
+        for name, module in model.named_modules()
+        if isinstance(module, Attention)
+        for product in ("qkv", "out")
+    }
+
+
+def by_head(name: str, weight: Tensor, heads: Mapping[str, int]) -> Tensor:
+    """A view of a weight in which heads and their channels are axes of their own: [3, h, k, D] of the
+    projections in, [D, h, k] of those out; other weights as they are."""
+    if name not in heads:
+        return weight
+    inward = name.endswith("qkv.weight")
+    view: Tensor = weight.unflatten(*((0, (3, heads[name], -1)) if inward else (1, (heads[name], -1))))
+    return view
 
 
 def teacher_folder(source: Path) -> Path:

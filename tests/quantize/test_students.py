@@ -48,14 +48,20 @@ def test_a_shallow_student_begins_with_the_teachers_last_layer(teacher):
     assert len(student.tokenizer.encoder.blocks) == 2, "the encoder was not asked to shrink"
 
 
-def test_a_narrow_student_inherits_what_fits(teacher):
-    config = student_config(teacher.config, "dynamics", Shape(ffn=16), Shape(), Refinement())
-    student = Genie(config)
+def test_a_narrow_student_begins_with_channels_of_the_teacher_heads_kept_apart(teacher):
+    whole = teacher.config.dynamics.transformer
+    small = Shape(dim=whole.dim // 2, heads=1, head_dim=whole.head_dim // 2, ffn=16)
+    student = Genie(student_config(teacher.config, "dynamics", small, Shape(), Refinement()))
     inherit(student.dynamics, teacher.dynamics)
     ours, theirs = student.dynamics.transformer.state_dict(), teacher.dynamics.transformer.state_dict()
-    assert torch.equal(ours["blocks.0.spatial.qkv.weight"], theirs["blocks.0.spatial.qkv.weight"])
-    assert ours["blocks.0.ffn.1.weight"].shape == (16, 24)
-    assert not ours["blocks.0.ffn.3.weight"].any(), "begins as the identity"
+    h, k = whole.heads, whole.head_dim
+    qkv = theirs["blocks.0.temporal.qkv.weight"].view(3, h, k, whole.dim)[:, 0, ::2, ::2]
+    assert torch.equal(ours["blocks.0.temporal.qkv.weight"], qkv.flatten(0, 1))
+    out = theirs["blocks.0.spatial.out.weight"].view(whole.dim, h, k)[::2, 0, ::2]
+    assert torch.equal(ours["blocks.0.spatial.out.weight"], out)
+    rows = torch.arange(16) * whole.ffn // 16
+    assert torch.equal(ours["blocks.0.ffn.1.weight"], theirs["blocks.0.ffn.1.weight"][rows, ::2])
+    assert torch.equal(student.dynamics.features, teacher.dynamics.features)
 
 
 @pytest.mark.parametrize(
