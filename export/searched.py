@@ -47,9 +47,10 @@ def section(document: SearchDocument) -> Section:
         "frames per second against quality",
         ("frames per second", "dB against the baseline"),
     )
+    judged = [words for name, words in JUDGED.items() if name in document.baseline.figures]
     legend = (
         "Higher and further right is better. Rings on the line: nothing else is both faster and better. "
-        f"Quality is the worst of: {', '.join(JUDGED.values())}."
+        f"Quality is the worst of: {', '.join(judged)}."
     )
     if any(point.decoder == "teacher" for point in document.points):
         legend += " T: with the teacher's decoder."
@@ -70,14 +71,16 @@ def section(document: SearchDocument) -> Section:
 
 
 def _row(point: Point, document: SearchDocument) -> list[str]:
-    apart = [point.figures[name] - document.baseline.figures[name] for name in JUDGED]
+    theirs = document.baseline.figures
+    apart = [f"{point.figures[name] - theirs[name] + 0.0:+.2f}" if name in theirs else "" for name in JUDGED]
     name = f"**{point.name}**" if point.name == document.chosen else point.name
     return [
         name,
         f"{point.fps:.3g}",
         f"{point.ratio:.2f}",
         f"{point.size_mb:.1f}",
-        *(f"{value + 0.0:+.2f}" for value in (point.quality_db, *apart)),
+        f"{point.quality_db + 0.0:+.2f}",
+        *apart,
         "yes" if point.name in document.front else "",
         document.why[point.name],
     ]

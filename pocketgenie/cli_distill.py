@@ -20,7 +20,11 @@ def distill(
     ],
     checkpoint: Annotated[Path, typer.Argument(help="The teacher: a checkpoint folder.")],
     clips: Annotated[
-        Path, typer.Option(help="Clips to learn on: an .npz with `frames` uint8 [N, T, H, W, 3].")
+        Path,
+        typer.Option(
+            help="Clips to learn on: an .npz with `frames` uint8 [N, T, H, W, 3]; token ids for a world "
+            "without pixels, as of `import`."
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The student's checkpoint folder; a run begun there goes on.")
@@ -31,18 +35,20 @@ def distill(
     ] = None,
     order: Annotated[
         Literal["halton", "confidence"] | None,
-        typer.Option(help="steps: which tokens come first.", show_default="as the teacher"),
+        typer.Option(help="steps: which tokens come first; of native worlds.", show_default="as the teacher"),
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(min=0, help="steps: of the student's own play.", show_default="as the teacher"),
+        typer.Option(
+            min=0, help="steps: of the student's own play; of native worlds.", show_default="as the teacher"
+        ),
     ] = None,
     wishes: Annotated[
         str,
         typer.Option(
             help="steps: what is learned from, a comma between. data: real clips. In the student's own "
-            "roll-outs: frames: the teacher's, drawn in 25 steps; remask: the teacher's choices, given a "
-            "part of the student's frame."
+            "roll-outs: frames: the teacher's, drawn in 25 steps (an imported one's in its own); remask: the "
+            "teacher's choices, given a part of the student's frame."
         ),
     ] = "data,frames,remask",
     layers: Size = None,
@@ -67,7 +73,8 @@ def distill(
     save_every: Annotated[int, typer.Option(min=1, help="Updates between resumable states.")] = 100,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Make one part of a world smaller, or quicker. Also runs under `accelerate launch -m pocketgenie`.
+    """Make one part of a world smaller, or quicker. Also runs under `accelerate launch -m pocketgenie`. Of
+    imported worlds, and of your own, the steps.
 
     The student is a whole checkpoint that knows its teacher; distil it again for the next part. Like:
 

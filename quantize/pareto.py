@@ -23,7 +23,8 @@ JUDGED = {
     "rollout_psnr_db": "fourth frame",
     "delta_psnr_db": "controllability",
 }
-"""The figures of L4 (training/evaluation.py) that the budget is about."""
+"""The figures of L4 (training/evaluation.py) that the budget is about: those of them that a world has, since
+controllability takes an action model."""
 TEACHERS = ", teacher's decoder"
 """What the name of a point with that decoder says after its steps."""
 Decoder = Literal["own", "teacher"]
@@ -103,7 +104,7 @@ class SearchDocument(Frozen):
 
 def quality(figures: dict[str, float], baseline: dict[str, float]) -> float:
     """The worst of the judged figures minus the baseline's, dB."""
-    return min(figures[name] - baseline[name] for name in JUDGED)
+    return min(figures[name] - baseline[name] for name in JUDGED if name in baseline)
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -165,7 +166,8 @@ def to_csv(document: SearchDocument) -> str:
         writer.writerow(
             (
                 *(point.name, point.steps, point.decoder, point.precision),
-                *(f"{number:.3f}" for number in (*numbers, *(point.figures[name] for name in JUDGED))),
+                *(f"{number:.3f}" for number in numbers),
+                *(f"{point.figures[name]:.3f}" if name in point.figures else "" for name in JUDGED),
                 *(point.name in document.front, document.why[point.name]),
             )
         )

@@ -15,6 +15,7 @@ import onnx
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle, load_bundle
 from pocketgenie.export.world import MAX_CLIPS, ExportOptions, export_checkpoint, open_source
+from pocketgenie.genie.checkpoint import read_header
 from pocketgenie.importers.kinds import load_world
 from pocketgenie.quantize.calibration import Samples, record
 from pocketgenie.quantize.candidate_bundles import finish, make_candidate
@@ -38,7 +39,7 @@ from pocketgenie.quantize.variants import make_variant, usable_teacher, variants
 from pocketgenie.runtimes.brought import held_out_clips
 from pocketgenie.runtimes.contestants import Contestant
 from pocketgenie.runtimes.machine import describe
-from pocketgenie.runtimes.reference import paper_session
+from pocketgenie.runtimes.reference import teacher_session
 from pocketgenie.runtimes.session import Array
 from pocketgenie.runtimes.throughput import TURN_SECONDS, per_round
 from pocketgenie.runtimes.worker import Worker, WorkerFailed
@@ -97,6 +98,11 @@ class Bench:
         stack: ExitStack,
     ) -> None:
         self.checkpoint, self.source = checkpoint, open_source(checkpoint)
+        if load_world(self.source.checkpoint).spec.frames == "tokens":
+            raise UserError(
+                f"{checkpoint} has tokens and no pixels: what a precision costs it cannot be measured in dB, "
+                "and there is nothing to search by; take --precision int8"
+            )
         self.options, self.wanted, self.work = options, wanted, work
         self.report, self.stack = report, stack
         self.teacher = usable_teacher(self.source.checkpoint, self.source.teacher)
@@ -157,6 +163,7 @@ class Bench:
                     f"{base.manifest.checkpoint_hash} {hash_of(clips.tobytes())} {rollouts} {frames} {seed}",
                     self.wanted.cache,
                     self.report,
+                    world.spec.factors,
                 )
                 for graph in GRAPHS
             ]
@@ -170,11 +177,11 @@ class Bench:
         return every[MAX_CLIPS:] if len(every) > MAX_CLIPS else every
 
     def teachers_quality(self) -> Baseline | None:
-        """L4 of the teacher as the paper plays it; None without one."""
+        """L4 of the teacher as it is measured against (reference.teacher_session); None without one."""
         if self.teacher is None:
             return None
-        self.report("the teacher as the paper plays it: L4")
-        session = paper_session(load_world(self.teacher))
+        self.report("the teacher: L4")
+        session = teacher_session(load_world(self.teacher), read_header(self.teacher).kind)
         spec = session.spec
         figures = evaluate(session, self.clips, seed=self.wanted.seed)
         return Baseline(name=f"the teacher, float32, N={spec.steps} {spec.order}", figures=figures)

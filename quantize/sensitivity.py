@@ -112,12 +112,14 @@ def measure(
     played: str,
     cache: Path,
     report: Callable[[str], None],
+    factors: int = 1,
 ) -> GraphSensitivity:
     """The sensitivity of a float32 graph (weights inside) on samples of the inputs (calibration.record).
 
     `played` says what the samples were drawn from; they are asked for only where something is to be measured.
     `cache` is a folder where every figure is kept as soon as it is there: an interrupted run goes on, one
-    with the same graph, `played` and library versions reads it. Timed on ONNX Runtime on the CPU.
+    with the same graph, `played` and library versions reads it. factors: digits of a token (WorldSpec). Timed
+    on ONNX Runtime on the CPU.
     """
     key = {"graph": hash_of(model.SerializeToString(deterministic=True)), "played": played}
     key |= {name: version(name) for name in LIBRARIES}
@@ -126,7 +128,7 @@ def measure(
     if found.pass_ms:  # which is measured last
         return found
     given = samples()[graph]
-    for row in _missing_rows(found, model, make, given, report):
+    for row in _missing_rows(found, model, make, given, report, factors):
         found = found.model_copy(update={"rows": (*found.rows, row)})
         _write(path, found)
     report(f"timing `{graph}`")
@@ -145,6 +147,7 @@ def _missing_rows(
     make: Make,
     samples: Sequence[Inputs],
     report: Callable[[str], None],
+    factors: int,
 ) -> Iterable[Sensitive]:
     shares = _shares(model)
     done = {(row.group, row.bits) for row in found.rows}
@@ -161,7 +164,7 @@ def _missing_rows(
         harm: dict[str, Any]
         if found.graph == "logits":
             pairs = zip(samples, truth, answers, strict=True)
-            harm = {"kl": float(np.mean(np.concatenate([_kl(*pair) for pair in pairs])))}
+            harm = {"kl": float(np.mean(np.concatenate([_kl(*pair, factors) for pair in pairs])))}
         else:
             errors = [squared_error(a, b) for a, b in zip(truth, answers, strict=True)]
             harm = {"psnr_db": psnr_db(float(np.mean(errors)))}
@@ -221,11 +224,14 @@ def _fitting(session: ort.InferenceSession, inputs: Inputs) -> dict[str, Array]:
     return {value.name: inputs[value.name] for value in session.get_inputs()}
 
 
-def _kl(inputs: Inputs, truth_SV: Array, seen_SV: Array) -> Array:
-    """KL of the two distributions in nats, of every masked token"""
-    masked = inputs["tokens"] == truth_SV.shape[-1]
-    truth, seen = _log_softmax(truth_SV[masked]), _log_softmax(seen_SV[masked])
-    return np.asarray((np.exp(truth) * (truth - seen)).sum(-1))
+def _kl(inputs: Inputs, truth_SV: Array, seen_SV: Array, factors: int) -> Array:
+    """KL of the two distributions in nats, of every masked token: the sum of its digits'"""
+    values = truth_SV.shape[-1] // factors
+    masked = inputs["tokens"] == values**factors
+    truth, seen = (
+        _log_softmax(logits[masked].reshape(-1, factors, values)) for logits in (truth_SV, seen_SV)
+    )
+    return np.asarray((np.exp(truth) * (truth - seen)).sum((-2, -1)))
 
 
 def _log_softmax(logits_SV: Array) -> Array:

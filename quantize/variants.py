@@ -15,17 +15,19 @@ from pocketgenie.export.bundle import Bundle, load_bundle, seal, staged
 from pocketgenie.export.manifest import Draft, GraphEntry
 from pocketgenie.export.onnx import WEIGHTS, WeightsFile, to_onnx
 from pocketgenie.genie.checkpoint import (
+    NATIVE,
     Genie,
     checkpoint_hash,
     load_genie,
     not_the_teacher,
-    read_config,
+    read_header,
     read_world,
     save_config,
+    save_header,
     save_tensors,
 )
 from pocketgenie.genie.config import GenieConfig
-from pocketgenie.genie.graphs import load_world
+from pocketgenie.importers.kinds import Distillable, load_world, read_kind
 from pocketgenie.quantize.candidates import Variant
 
 STEPS = (1, 2, 4)
@@ -37,12 +39,16 @@ DECODES = ("latent_in.", "decoder_position", "decoder.", "patch_out.")
 def variants(checkpoint: Path, teacher: Path | None, steps: Sequence[int]) -> list[Variant]:
     """What may be played, the checkpoint as it is first. `steps`: those to try; empty for its own and STEPS.
 
-    The teacher's decoder takes part where it reads the same codes. Raises UserError.
+    Other steps where the kind of world says how (importers/kinds.py); the teacher's decoder of a native world
+    where it reads the same codes (`distill steps`, all that other kinds have, leaves the decoder as it is).
+    Raises UserError.
     """
-    config = read_config(checkpoint)
-    counts = dict.fromkeys((config.sampling.steps, *(steps or STEPS)))
-    possible = [count for count in counts if 0 < count <= config.spec().tokens]
-    shared = teacher is not None and shares_codes(load_genie(checkpoint), load_genie(teacher))
+    kind, _ = read_kind(checkpoint)
+    spec = load_world(checkpoint).spec
+    more = (steps or STEPS) if isinstance(kind, Distillable) else ()
+    possible = [count for count in dict.fromkeys((spec.steps, *more)) if 0 < count <= spec.tokens]
+    native = read_header(checkpoint).kind == NATIVE
+    shared = teacher is not None and native and shares_codes(load_genie(checkpoint), load_genie(teacher))
     return [
         Variant(steps=count, decoder=decoder)
         for decoder in (("own", "teacher") if shared else ("own",))
@@ -52,7 +58,7 @@ def variants(checkpoint: Path, teacher: Path | None, steps: Sequence[int]) -> li
 
 def usable_teacher(checkpoint: Path, teacher: Path | None) -> Path | None:
     """The folder of the teacher that a distilled checkpoint names, where it is there and unchanged."""
-    lineage = read_world(checkpoint).lineage
+    lineage = read_header(checkpoint).lineage
     return teacher if lineage and not not_the_teacher(lineage, teacher) else None
 
 
@@ -105,18 +111,20 @@ def make_variant(base: Bundle, teacher: Path | None, variant: Variant, folder: P
 
 def _change(checkpoint: Path, teacher: Path | None, variant: Variant) -> None:
     """Turn a checkpoint folder into that of a variant."""
-    file = read_world(checkpoint)
-    sampling = file.config.sampling.model_copy(update={"steps": variant.steps})
-    changed: dict[str, Any] = {"sampling": sampling}
     if variant.decoder == "teacher":
         assert teacher is not None
+        file = read_world(checkpoint)
         theirs = load_genie(teacher)
         state = load_genie(checkpoint).tokenizer.state_dict()
         codes = {name: tensor for name, tensor in state.items() if not name.startswith(DECODES)}
         save_tensors(checkpoint / "tokenizer.safetensors", codes | _decoder(theirs.tokenizer.state_dict()))
         decoder = theirs.config.tokenizer.decoder
-        changed["tokenizer"] = file.config.tokenizer.model_copy(update={"decoder": decoder})
-    save_config(checkpoint, file.config.model_copy(update=changed), file.lineage)
+        tokenizer = file.config.tokenizer.model_copy(update={"decoder": decoder})
+        save_config(checkpoint, file.config.model_copy(update={"tokenizer": tokenizer}), file.lineage)
+    header, (kind, config) = read_header(checkpoint), read_kind(checkpoint)
+    if isinstance(kind, Distillable):
+        document = kind.with_steps(config, variant.steps).model_dump(mode="json")
+        save_header(checkpoint, header.model_copy(update={"config": document}))
 
 
 def _codes_config(config: GenieConfig) -> dict[str, object]:

@@ -26,6 +26,8 @@ class Config(Frozen):
     name: str
     channels: int
     """Of the hidden layers."""
+    steps: int = 2
+    """N, refinement steps a frame."""
 
 
 class Net(nn.Module):
@@ -100,7 +102,7 @@ class DriftWorld:
             grid=(GRID, GRID),
             codebook=CODES,
             actions=ACTIONS,
-            steps=2,
+            steps=config.steps,
             temperature=1.0,
             fps=10,
             action_frames=0,  # no action model
@@ -142,3 +144,13 @@ def load(folder: Path, config: Config) -> DriftWorld:
     net = Net(config.channels)
     load_part(folder, "world", net)
     return DriftWorld(config, net.eval().requires_grad_(False))
+
+
+def with_steps(config: Config, steps: int) -> Config:
+    """For `distill steps` and the precision search: the same world in N steps."""
+    return config.model_copy(update={"steps": steps})
+
+
+def trained(world: DriftWorld) -> tuple[str, nn.Module]:
+    """For `distill steps`: the file's stem and what it holds."""
+    return "world", world.net

@@ -72,6 +72,16 @@ def test_check_holds_it_against_its_own_passes(bundle, installed, tmp_path):
     assert "project's way" in said and "paper's way" not in said
 
 
+def test_it_learns_to_play_in_fewer_steps(checkpoint, installed, tmp_path):
+    student = tmp_path / "student"
+    arguments = ["--clips", checkpoint / "clips.npz", "-o", student, "--updates", 2, "--batch", 2]
+    pocketgenie("distill", "steps", checkpoint, "--steps", 1, *arguments, env=installed)
+    world = json.loads((student / "world.json").read_text())
+    assert world["config"]["steps"] == 1
+    assert world["lineage"]["recipe"]["steps"].startswith("2 to 1 steps, from frames, remask")
+    assert (student / "world.safetensors").read_bytes() != (checkpoint / "world.safetensors").read_bytes()
+
+
 def test_it_plays_into_a_gif(bundle, installed, tmp_path):
     out = tmp_path / "out.gif"
     pocketgenie("play", bundle, "--actions", "1,2x4,4", "-o", out, env=installed)

@@ -77,3 +77,64 @@ def build():
         return int(plan.nbytes)
 
     return build_engine
+
+
+@pytest.fixture(scope="session")
+def tinyworlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder of TinyWorlds: random weights, 4 steps, clips."""
+    import torch
+
+    from pocketgenie.genie.checkpoint import SCHEMA, WorldHeader, save_header, save_part
+    from pocketgenie.importers.tinyworlds import PARTS
+    from pocketgenie.importers.tinyworlds_config import TinyWorldsConfig
+    from pocketgenie.importers.tinyworlds_model import TinyWorlds
+
+    folder = tmp_path_factory.mktemp("worlds") / "tinyworlds"
+    torch.manual_seed(0)
+    sizes = {"frame_size": 16, "patch_size": 4, "embed_dim": 12, "num_heads": 2, "hidden_dim": 24}
+    sizes |= {"num_blocks": 2}
+    config = TinyWorldsConfig.model_validate(
+        {
+            "name": "small",
+            "tokenizer": sizes | {"latent_dim": 3, "num_bins": 4},
+            "lam": sizes | {"n_actions": 4},
+            "dynamics": sizes,
+            **{"context": 3, "steps": 4, "temperature": 0.1, "fps": 10},
+        }
+    )
+    model = TinyWorlds(config)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    document = config.model_dump(mode="json")
+    save_header(folder, WorldHeader(schema_version=SCHEMA, kind="tinyworlds", config=document))
+    for part in PARTS:
+        save_part(folder, part, model.get_submodule(part))
+    walk = np.cumsum(np.random.default_rng(0).integers(-12, 13, (6, 10, 16, 16, 3)), 1) + 128
+    np.savez(folder / "clips.npz", frames=walk.clip(0, 255).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def onexgpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder of 1xGPT: random weights, tokens of two digits, 3 steps, token ids for clips."""
+    import torch
+
+    from pocketgenie.genie.checkpoint import SCHEMA, WorldHeader, save_header, save_part
+    from pocketgenie.importers.onexgpt_model import Dynamics
+    from pocketgenie.importers.onexgpt_world import Config
+
+    folder = tmp_path_factory.mktemp("worlds") / "onexgpt"
+    torch.manual_seed(0)
+    sizes = {"num_layers": 2, "num_heads": 2, "d_model": 16, "T": 5, "S": 9, "image_vocab_size": 64}
+    sizes |= {"num_factored_vocabs": 2}
+    config = Config.model_validate({"name": "small", "steps": 3, "architecture": sizes})
+    model = Dynamics(config.architecture)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    with torch.no_grad():  # logits of a few units
+        model.out_x_proj.weight *= 2 / model.head(model(torch.randint(65, (8, 5, 9)))).std()
+    document = config.model_dump(mode="json")
+    save_header(folder, WorldHeader(schema_version=SCHEMA, kind="onexgpt", config=document))
+    save_part(folder, "dynamics", model)
+    np.save(folder / "clips.npy", np.random.default_rng(0).integers(0, 64, (12, 7, 9)))
+    return folder

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,19 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from pocketgenie.errors import UserError
-from pocketgenie.genie.checkpoint import SCHEMA, WorldHeader, read_header, save_header, save_part
+from pocketgenie.genie.checkpoint import read_header, save_header
 from pocketgenie.genie.spec import WorldSpec
 from pocketgenie.importers.kinds import Distillable, load_world, read_kind
-from pocketgenie.importers.onexgpt_model import Dynamics as OnexDynamics
-from pocketgenie.importers.onexgpt_world import Config as OnexConfig
-from pocketgenie.importers.tinyworlds import PARTS
-from pocketgenie.importers.tinyworlds_config import (
-    ActionSizes,
-    DynamicsSizes,
-    TinyWorldsConfig,
-    TokenizerSizes,
-)
-from pocketgenie.importers.tinyworlds_model import TinyWorlds
 from pocketgenie.quantize.distill import DistillOptions, distill
 from pocketgenie.quantize.distill_worlds import (
     Histories,
@@ -42,70 +31,11 @@ from pocketgenie.quantize.students import Refinement, Shape, teacher_folder
 from pocketgenie.training.loop import TrainOptions
 
 CPU = torch.device("cpu")
-SIZES: dict[str, Any] = {
-    "frame_size": 16,
-    "patch_size": 4,
-    "embed_dim": 12,
-    "num_heads": 2,
-    "hidden_dim": 24,
-    "num_blocks": 2,
-}
 
 
 def training(steps: int, **changes: object) -> TrainOptions:
     plain = {"batch": 4, "warmup": 3, "log_every": 5, "mixed_precision": "no", "learning_rate": 2e-3}
     return TrainOptions(**({"steps": steps} | plain | changes))  # type: ignore[arg-type]
-
-
-def drawn(module: torch.nn.Module, std: float) -> None:
-    for weight in module.parameters():
-        torch.nn.init.normal_(weight, std=std)
-
-
-@pytest.fixture(scope="module")
-def tinyworlds(tmp_path_factory) -> Path:
-    """Of random weights, 4 steps; clips beside it."""
-    folder = tmp_path_factory.mktemp("worlds") / "tinyworlds"
-    torch.manual_seed(0)
-    config = TinyWorldsConfig(
-        name="small",
-        tokenizer=TokenizerSizes(**SIZES, latent_dim=3, num_bins=4),
-        lam=ActionSizes(**SIZES, n_actions=4),
-        dynamics=DynamicsSizes(**SIZES),
-        context=3,
-        steps=4,
-        temperature=0.1,
-        fps=10,
-    )
-    model = TinyWorlds(config)
-    drawn(model, 0.4)
-    document = config.model_dump(mode="json")
-    save_header(folder, WorldHeader(schema_version=SCHEMA, kind="tinyworlds", config=document))
-    for part in PARTS:
-        save_part(folder, part, model.get_submodule(part))
-    walk = np.cumsum(np.random.default_rng(0).integers(-12, 13, (6, 10, 16, 16, 3)), 1) + 128
-    np.savez(folder / "clips.npz", frames=walk.clip(0, 255).astype(np.uint8))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def onexgpt(tmp_path_factory) -> Path:
-    """Of random weights, tokens of two digits, 3 steps; token ids beside it."""
-    folder = tmp_path_factory.mktemp("worlds") / "onexgpt"
-    torch.manual_seed(0)
-    sizes = {"num_layers": 2, "num_heads": 2, "d_model": 16, "T": 5, "S": 9, "image_vocab_size": 64}
-    config = OnexConfig.model_validate(
-        {"name": "small", "steps": 3, "architecture": {**sizes, "num_factored_vocabs": 2}}
-    )
-    document = config.model_dump(mode="json")
-    save_header(folder, WorldHeader(schema_version=SCHEMA, kind="onexgpt", config=document))
-    model = OnexDynamics(config.architecture)
-    drawn(model, 0.2)
-    with torch.no_grad():  # logits of a few units
-        model.out_x_proj.weight *= 2 / model.head(model(torch.randint(65, (8, 5, 9)))).std()
-    save_part(folder, "dynamics", model)
-    np.save(folder / "clips.npy", np.random.default_rng(0).integers(0, 64, (12, 7, 9)))
-    return folder
 
 
 def opened(folder: Path, teacher: Path):

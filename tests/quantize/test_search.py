@@ -12,11 +12,13 @@ from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import load_bundle
 from pocketgenie.export.searched import read_search
 from pocketgenie.export.world import ExportOptions
+from pocketgenie.genie.checkpoint import read_header
 from pocketgenie.genie.graphs import load_world
 from pocketgenie.quantize.pareto import JUDGED, PARETO, SENSITIVITY, Goal
 from pocketgenie.quantize.search import search
 from pocketgenie.quantize.search_bench import SearchOptions
 from pocketgenie.quantize.sensitivity import Sensitivity
+from pocketgenie.runtimes.brought import kind_of
 from pocketgenie.runtimes.contestants import Contestant
 from pocketgenie.runtimes.reference import world_session
 from pocketgenie.runtimes.table import load_session
@@ -99,3 +101,21 @@ def test_a_goal_that_nothing_reaches_leaves_nothing(found, tiny_checkpoint, tmp_
 def test_other_targets_are_refused(tiny_checkpoint, tmp_path):
     with pytest.raises(UserError, match="--target onnx"):
         search(tiny_checkpoint, tmp_path / "out", ExportOptions(target="tensorrt"), wanted(tmp_path), print)
+
+
+def test_a_world_of_another_kind_is_searched_too(tinyworlds, tmp_path):
+    """In steps that its kind can be played in."""
+    options = wanted(tmp_path / "cache", candidates=2, rounds=1)
+    document = search(tinyworlds, tmp_path / "out", ExportOptions(), options, lambda what: None)
+    assert [point.name for point in document.points] == ["N=4 fp32", "N=1 int8"]
+    bundle, point = load_bundle(tmp_path / "out"), document.point(document.chosen)
+    assert kind_of(bundle) == "tinyworlds" and bundle.manifest.spec.steps == point.steps
+    assert read_header(bundle.folder / "reference").config["steps"] == point.steps
+    kept = Sensitivity.model_validate_json((bundle.folder / SENSITIVITY).read_text())
+    assert {"dynamics.0.ffn", "decoder.0.ffn"} <= set(kept.groups("int8"))
+
+
+def test_a_world_without_pixels_has_nothing_to_search_by(onexgpt, tmp_path):
+    with pytest.raises(UserError, match=r"has tokens and no pixels.*take --precision int8"):
+        search(onexgpt, tmp_path / "out", ExportOptions(), wanted(tmp_path), print)
+    assert not (tmp_path / "out").exists()

@@ -17,6 +17,7 @@ from pocketgenie.genie.checkpoint import (
     save_part,
 )
 from pocketgenie.genie.graphs import load_world
+from pocketgenie.importers import tinyworlds as tinyworlds_kind
 from pocketgenie.quantize.candidates import Variant
 from pocketgenie.quantize.variants import (
     make_variant,
@@ -64,6 +65,14 @@ def test_which_variants_there_are(tiny_checkpoint, student, teacher):
     assert variants(tiny_checkpoint, None, ()) == [Variant(steps=steps) for steps in (2, 1, 4)]
     assert variants(tiny_checkpoint, None, (1, 64)) == [Variant(steps=2), Variant(steps=1)]
     assert [one.name for one in variants(student, teacher, (2,))] == ["N=2", "N=2, teacher's decoder"]
+
+
+def test_other_kinds_are_tried_in_other_steps_where_they_say_how(tinyworlds, tiny_checkpoint, monkeypatch):
+    assert variants(tinyworlds, None, ()) == [Variant(steps=steps) for steps in (4, 1, 2)]
+    assert variants(tinyworlds, tinyworlds, (2,)) == [Variant(steps=4), Variant(steps=2)], "no decoder"
+    assert usable_teacher(tinyworlds, tiny_checkpoint) is None
+    monkeypatch.delattr(tinyworlds_kind, "with_steps")
+    assert variants(tinyworlds, None, ()) == [Variant(steps=4)]
 
 
 def test_a_teacher_that_is_not_the_one_named_is_none(tiny_checkpoint, student, teacher, tmp_path):
