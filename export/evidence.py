@@ -202,7 +202,7 @@ def facts(manifest: Manifest, check: CheckDocument | None) -> Table:
         place = check.machine
         rows += [
             ["checked", f"{check.created}, {_pairs(check.versions)}"],
-            ["machine", f"{place.cpu}, {place.cores} cores, {place.memory_gb:.0f} GB, {place.system}"],
+            ["machine", f"{place.cpu}, {place.in_cores}, {place.memory_gb:.0f} GB, {place.system}"],
         ]
         if rate := place.matrix:
             rows.append(

@@ -65,7 +65,7 @@ def _speed(document: BenchDocument, row: SpeedRow | None, why: str) -> list[BarR
             "x",
             paper,
         ),
-        _least(f"fps, {document.machine.cores} cores", FPS, fps.median if fps else None, "", why),
+        _least(f"fps, {document.machine.in_cores}", FPS, fps.median if fps else None, "", why),
     ]
 
 

@@ -242,6 +242,11 @@ class Machine(Result):
     """Round trip of a cache line between two cores, of each round (runtimes/core_to_core.py); empty where it
     was not measured."""
 
+    @property
+    def in_cores(self) -> str:
+        """For a person: 1 core, 2 cores."""
+        return f"{self.cores} core{'' if self.cores == 1 else 's'}"
+
 
 class Settings(Result):
     """Enough to repeat the run."""

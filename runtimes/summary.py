@@ -81,7 +81,7 @@ def _title(document: CheckDocument | BenchDocument) -> Text:
     made = f"{bundle.target} {bundle.precision}, {bundle.size_mb:.1f} MB"
     if bundle.size_ratio is not None:
         made += f" ({bundle.size_ratio:.0%} of fp32)"
-    return Text.assemble((bundle.name, "bold"), f"  {made}; {machine.cores} cores of {machine.cpu}")
+    return Text.assemble((bundle.name, "bold"), f"  {made}; {machine.in_cores} of {machine.cpu}")
 
 
 def _speed(documents: Sequence[CheckDocument | BenchDocument]) -> Table:
