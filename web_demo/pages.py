@@ -14,7 +14,7 @@ from pocketgenie.web_demo.hub import hub
 from pocketgenie.web_demo.shelf import Shelf, look
 
 LOOK = """
-.stAppHeader { background: transparent } .stMainBlockContainer { max-width: 1180px; padding-top: 4.2rem }
+.stAppHeader { background: #0f1215 } .stMainBlockContainer { max-width: 1180px; padding-top: 4.2rem }
 h1 { font-size: 1.9rem !important; letter-spacing: -.02em; padding-bottom: .2rem !important }
 .stMain h3 { font-size: 1.05rem; letter-spacing: -.01em }
 [data-testid="stHeaderActionElements"], .stDeployButton, [data-testid="stDecoration"] { display: none }
