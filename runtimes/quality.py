@@ -51,9 +51,7 @@ def teacher_of(bundle: Bundle, picture: Array) -> Worker:
 def not_comparable(spec: WorldSpec) -> str:
     """Why a world cannot be held against its teacher, in words; empty where it can."""
     if spec.frames == "tokens":
-        return (
-            "it has tokens and no pixels: what a teacher's frames are apart from its own cannot be said in dB"
-        )
+        return "it has tokens and no pixels: how far its frames are from the teacher's cannot be said in dB"
     if spec.actions == 1:
         return "it has one action, and there are no two to tell apart"
     return ""

@@ -28,6 +28,7 @@ from pocketgenie.quantize.distill_worlds import (
 )
 from pocketgenie.quantize.histories import Clips, read_clips, windows
 from pocketgenie.quantize.students import Refinement, Shape, teacher_folder
+from pocketgenie.runtimes.quality import not_comparable
 from pocketgenie.training.loop import TrainOptions
 
 CPU = torch.device("cpu")
@@ -186,6 +187,9 @@ def test_without_an_action_model_actions_are_drawn_and_real_frames_not_wished_fo
     clips = Clips(several, np.zeros((1, 40, 4), np.int32), np.zeros((1, 40), np.int32))
     _, actions = clips.draw(np.random.default_rng(0))
     assert actions[0] == several.no_action and set(actions[1:]) == {0, 1, 2}
+    assert not not_comparable(several)
+    assert "one action" in not_comparable(several.model_copy(update={"actions": 1}))
+    assert "no pixels" in not_comparable(several.model_copy(update={"frames": "tokens"}))
 
 
 def test_windows_lie_side_by_side_and_reach_the_end():
