@@ -154,6 +154,7 @@ def test_a_picture_of_the_camera_is_a_start_picture(page: Any, address: str, bro
     playing(page, address)
     start = page.evaluate(PIXELS)
     page.get_by_text("Camera", exact=True).click()
+    page.wait_for_function("() => document.querySelector('video')?.currentTime > 0.2")  # before: no photo
     page.get_by_role("button", name="Take Photo").click()
     page.wait_for_function(f"start => ({FRAME})() === 0 && ({PIXELS})() !== start", arg=start)
     taken = page.evaluate(PIXELS)
