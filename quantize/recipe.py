@@ -11,7 +11,7 @@ from pocketgenie.export.manifest import Precision, Target
 from pocketgenie.genie.contract import World
 from pocketgenie.quantize.calibration import LIMIT, Samples, record
 from pocketgenie.quantize.gptq import Rounded, fit
-from pocketgenie.quantize.halves import deciding, float_tensors, to_fp16
+from pocketgenie.quantize.halves import PRODUCTS, deciding, float_tensors, is_memory, to_fp16
 from pocketgenie.quantize.int4 import to_int4
 from pocketgenie.quantize.int8 import PERCENTILE, Form, to_int8_cpu, to_int8_qdq
 from pocketgenie.quantize.optimum import to_int8_optimum
@@ -57,7 +57,7 @@ def precision_pass(
     facts["float32"] = f"{', '.join(KEPT)}; norms, softmax, residuals, sampling, and products that decide"
     if precision == "fp16":
         facts["products"] = "float16"
-        return lambda name, model: model if name in KEPT else to_fp16(model), facts
+        return lambda name, model: model if name in KEPT else _halved(model), facts
     facts["float32"] += ", but for the head"
     form = form or ("qdq" if target == "tensorrt" else "cpu")
     facts["form"] = form
@@ -97,9 +97,17 @@ def precision_pass(
             quantized = to_int4(quantized, names, form, rounded)
         if name == "play":
             facts["quantized"] = "{} of {} products with weights of `play`".format(*count_products(quantized))
-        return exact_in_float16(quantized) if small else to_fp16(quantized)
+        return exact_in_float16(quantized) if small else _halved(quantized)
 
     return convert, facts
+
+
+def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Products in float16. A graph without any, and without a memory that others share, stays as it is: a
+    world of tokens looks its pictures up."""
+    edges = (value.name for value in (*model.graph.input, *model.graph.output))
+    multiplies = any(node.op_type in PRODUCTS for node in model.graph.node)
+    return to_fp16(model) if multiplies or any(map(is_memory, edges)) else model
 
 
 def _chosen(

@@ -28,6 +28,16 @@ def test_float32_stays_as_it_is(graphs, world):
     assert convert("play", graphs["play"]) is graphs["play"] and facts == {}
 
 
+def test_a_graph_that_only_looks_things_up_stays_as_it_is(world):
+    """Token pictures: there is nothing to multiply in float16, which is no reason to refuse the world."""
+    table = numpy_helper.from_array(np.zeros((4, 3), np.float32), "table")
+    names = {"tokens": (TensorProto.INT32, [2]), "frame": (TensorProto.FLOAT, [2, 3])}
+    ends = [[onnx.helper.make_tensor_value_info(name, *names[name])] for name in names]
+    node = onnx.helper.make_node("Gather", ["table", "tokens"], ["frame"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "decode", *ends, [table]))
+    assert precision_pass("fp16", world, None)[0]("decode", model) is model
+
+
 def test_fixed_ranges_need_clips(world):
     with pytest.raises(UserError, match="--clips"):
         precision_pass("int8", world, None, form="qdq")
