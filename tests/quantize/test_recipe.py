@@ -31,10 +31,10 @@ def test_float32_stays_as_it_is(graphs, world):
 def test_a_graph_that_only_looks_things_up_stays_as_it_is(world):
     """Token pictures: there is nothing to multiply in float16, which is no reason to refuse the world."""
     table = numpy_helper.from_array(np.zeros((4, 3), np.float32), "table")
-    names = {"tokens": (TensorProto.INT32, [2]), "frame": (TensorProto.FLOAT, [2, 3])}
-    ends = [[onnx.helper.make_tensor_value_info(name, *names[name])] for name in names]
+    tokens = onnx.helper.make_tensor_value_info("tokens", TensorProto.INT32, [2])
+    frame = onnx.helper.make_tensor_value_info("frame", TensorProto.FLOAT, [2, 3])
     node = onnx.helper.make_node("Gather", ["table", "tokens"], ["frame"])
-    model = onnx.helper.make_model(onnx.helper.make_graph([node], "decode", *ends, [table]))
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "decode", [tokens], [frame], [table]))
     assert precision_pass("fp16", world, None)[0]("decode", model) is model
 
 
