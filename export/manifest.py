@@ -8,11 +8,13 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pocketgenie.genie.spec import Frozen, TensorSpec, WorldSpec
+from pocketgenie.genie.spec import NATIVE, Frozen, TensorSpec, WorldSpec
 
 SCHEMA: Final = 4
 MANIFEST = "manifest.json"
 UNSEALED = "0" * 64
+KIND = "kind of world"
+"""In the recipe, where the world is not a native one."""
 Target = Literal["onnx", "tensorrt", "web", "openvino"]
 Precision = Literal["fp32", "fp16", "int8", "int4", "mixed"]
 """mixed: chosen for each layer by the precision search."""
@@ -128,6 +130,11 @@ class Manifest(Draft):
         if MANIFEST in self.files:
             raise ValueError(f"{MANIFEST} cannot hold its own hash")
         return self
+
+    @property
+    def kind(self) -> str:
+        """Of which kind the world is (importers/kinds.py)."""
+        return self.recipe.get(KIND, NATIVE)
 
     def below(self, folder: str | None) -> set[str]:
         """The files of a folder of the bundle."""

@@ -17,24 +17,22 @@ from PIL import Image, UnidentifiedImageError
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import load_bundle, seal, staged
 from pocketgenie.export.cards import parse_cards
-from pocketgenie.export.manifest import MANIFEST, Draft, Flavor, GraphEntry, Manifest, Precision, Target
+from pocketgenie.export.manifest import KIND, MANIFEST, Draft, Flavor, GraphEntry, Manifest, Precision, Target
 from pocketgenie.export.onnx import OPSET, export_graphs, outside_files
 from pocketgenie.export.ortweb import fetch_package
 from pocketgenie.export.tensorrt import build_engines, check_builder
 from pocketgenie.export.web import check_web, export_web_graphs, stage_site
 from pocketgenie.genie.checkpoint import (
-    NATIVE,
     checkpoint_files,
     checkpoint_hash,
     not_the_teacher,
     read_header,
 )
 from pocketgenie.genie.contract import GraphDef
-from pocketgenie.genie.spec import TensorSpec, WorldSpec
+from pocketgenie.genie.spec import NATIVE, TensorSpec, WorldSpec
 from pocketgenie.importers.kinds import load_world
 from pocketgenie.quantize.int8 import Form
 from pocketgenie.quantize.recipe import precision_pass
-from pocketgenie.runtimes.brought import KIND
 from pocketgenie.runtimes.token_pictures import holds_tokens, token_clips
 from pocketgenie.training.data import load_clips
 

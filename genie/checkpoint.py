@@ -17,7 +17,7 @@ from pocketgenie.errors import UserError
 from pocketgenie.genie.config import GenieConfig, first_error
 from pocketgenie.genie.dynamics import Dynamics
 from pocketgenie.genie.lam import LatentActionModel
-from pocketgenie.genie.spec import Frozen
+from pocketgenie.genie.spec import NATIVE, Frozen
 from pocketgenie.genie.tokenizer import Tokenizer
 
 SCHEMA: Final = 1
@@ -27,7 +27,6 @@ Part = Literal["tokenizer", "lam", "dynamics"]
 M = TypeVar("M", bound=Frozen)
 
 
-NATIVE: Final = "genie"
 FILES = ("world.json", "tokenizer.safetensors", "lam.safetensors", "dynamics.safetensors")
 
 

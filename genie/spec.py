@@ -6,10 +6,12 @@ V codebook size, A actions, N refinement steps, L layers, h heads, k head dim, D
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+NATIVE: Final = "genie"
+"""The kind of worlds that are trained here; importers/kinds.py has the others."""
 DType = Literal["uint8", "int32", "float32", "float16"]
 Arrow = Literal["left", "right", "up", "down"]
 MemoryName = Literal["dynamics", "encoder", "decoder"]

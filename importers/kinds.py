@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from pocketgenie.errors import UserError
 from pocketgenie.genie import graphs
-from pocketgenie.genie.checkpoint import NATIVE, read_header
+from pocketgenie.genie.checkpoint import read_header
 from pocketgenie.genie.config import first_error
 from pocketgenie.genie.contract import World, signatures
-from pocketgenie.genie.spec import Frozen
+from pocketgenie.genie.spec import NATIVE, Frozen
 
 PLUGINS = "pocketgenie.worlds"
 KINDS = {

@@ -14,9 +14,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from pocketgenie.errors import UserError
-from pocketgenie.genie.checkpoint import NATIVE, Genie, Part, load_genie, read_header, save_part
+from pocketgenie.genie.checkpoint import Genie, Part, load_genie, read_header, save_part
 from pocketgenie.genie.config import GenieConfig, SamplingConfig
 from pocketgenie.genie.dynamics import Dynamics
+from pocketgenie.genie.spec import NATIVE
 from pocketgenie.quantize.distill_losses import (
     DynamicsDistillation,
     LamDistillation,

@@ -15,7 +15,6 @@ from pocketgenie.export.bundle import Bundle, load_bundle, seal, staged
 from pocketgenie.export.manifest import Draft, GraphEntry
 from pocketgenie.export.onnx import WEIGHTS, WeightsFile, to_onnx
 from pocketgenie.genie.checkpoint import (
-    NATIVE,
     Genie,
     checkpoint_hash,
     load_genie,
@@ -27,6 +26,7 @@ from pocketgenie.genie.checkpoint import (
     save_tensors,
 )
 from pocketgenie.genie.config import GenieConfig
+from pocketgenie.genie.spec import NATIVE
 from pocketgenie.importers.kinds import Distillable, load_world, read_kind
 from pocketgenie.quantize.candidates import Variant
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle, load_bundle
-from pocketgenie.genie.checkpoint import NATIVE
+from pocketgenie.genie.spec import NATIVE
 from pocketgenie.runtimes import machine
 from pocketgenie.runtimes.bars import bars
-from pocketgenie.runtimes.brought import facts, held_out_clips, kind_of, start_picture
+from pocketgenie.runtimes.brought import facts, held_out_clips, start_picture
 from pocketgenie.runtimes.lineup import Entrants, Options, choose, precision_of
 from pocketgenie.runtimes.longplay import long_play
 from pocketgenie.runtimes.quality import against_teacher, not_comparable, teacher_of
@@ -150,7 +150,7 @@ def bench_document(
         for name, reason in entrants.missing.items()
     ]
     of: PaperWayOf = "teacher" if (taught or bundle).manifest.teacher else "checkpoint"
-    of = of if kind_of(bundle) == NATIVE else "project"
+    of = of if bundle.manifest.kind == NATIVE else "project"
     return BenchDocument(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         bundle=facts(bundle),

@@ -14,8 +14,6 @@ from pocketgenie.runtimes.pictures import load_picture
 from pocketgenie.runtimes.results import BundleFacts
 
 Array = NDArray[Any]
-KIND = "kind of world"
-"""In a manifest's recipe, where the world is not a native one."""
 
 
 def facts(bundle: Bundle) -> BundleFacts:
@@ -35,11 +33,6 @@ def facts(bundle: Bundle) -> BundleFacts:
         checkpoint_sha256=manifest.checkpoint_hash,
         size_mb=sum(manifest.files[path].size for path in played) / 1e6,
     )
-
-
-def kind_of(bundle: Bundle) -> str:
-    """Of which kind its world is (importers/kinds.py)."""
-    return bundle.manifest.recipe.get(KIND, "genie")
 
 
 def held_out_clips(bundle: Bundle, count: int) -> Array | None:

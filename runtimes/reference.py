@@ -10,13 +10,11 @@ from torch import Tensor
 
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import Bundle
-from pocketgenie.genie.checkpoint import NATIVE
 from pocketgenie.genie.contract import GraphDef, World, sampler_of
 from pocketgenie.genie.noise import draw_noise
 from pocketgenie.genie.sampler import Sampler
-from pocketgenie.genie.spec import MemoryName, MemorySpec, WorldSpec
+from pocketgenie.genie.spec import NATIVE, MemoryName, MemorySpec, WorldSpec
 from pocketgenie.importers.kinds import load_world
-from pocketgenie.runtimes.brought import kind_of
 from pocketgenie.runtimes.ring import Ring, Window
 from pocketgenie.runtimes.session import Array, GraphSession
 from pocketgenie.runtimes.ties import OwnDraw
@@ -78,12 +76,12 @@ def full_window(bundle: Bundle) -> FullWindow:
     """The way without a memory that a bundle is measured against, of the teacher where it has one: a native
     world as the paper samples, any other with its own sampler and steps, as its project plays it."""
     world = teacher_world(bundle) if bundle.manifest.teacher else reference_world(bundle)
-    return FullWindow(world, as_the_paper(world.spec) if kind_of(bundle) == NATIVE else world.spec)
+    return FullWindow(world, as_the_paper(world.spec) if bundle.manifest.kind == NATIVE else world.spec)
 
 
 def load_teacher(bundle: Bundle) -> GraphSession:
     """The teacher as `teacher_session` plays it."""
-    return teacher_session(teacher_world(bundle), kind_of(bundle))
+    return teacher_session(teacher_world(bundle), bundle.manifest.kind)
 
 
 def teacher_session(world: World, kind: str) -> GraphSession:

@@ -35,7 +35,7 @@ from pocketgenie.export.bundle import Bundle, load_bundle
 from pocketgenie.importers import tinyworlds
 from pocketgenie.importers.tinyworlds_model import to_float
 from pocketgenie.importers.tinyworlds_world import TinyWorldsWorld
-from pocketgenie.runtimes.brought import held_out_clips, kind_of
+from pocketgenie.runtimes.brought import held_out_clips
 from pocketgenie.runtimes.contestants import Contestant, play_turn
 from pocketgenie.runtimes.machine import cores
 from pocketgenie.runtimes.reference import reference_world
@@ -242,7 +242,7 @@ def opened(checkout: Path, folder: Path) -> Bundle:
             "git clone https://github.com/AlmondGod/tinyworlds and name its folder"
         )
     bundle = load_bundle(folder)
-    if kind_of(bundle) != tinyworlds.NAME:
+    if bundle.manifest.kind != tinyworlds.NAME:
         raise UserError(f"{folder} holds no TinyWorlds; import one and export it (docs/import.md)")
     if bundle.manifest.target != "onnx":
         raise UserError(f"{folder} is exported for {bundle.manifest.target}; export it with --target onnx")

@@ -12,7 +12,7 @@ from PIL import Image
 from pocketgenie.errors import UserError
 from pocketgenie.export.bundle import load_bundle
 from pocketgenie.export.world import ExportOptions, export_checkpoint, open_source
-from pocketgenie.genie.checkpoint import checkpoint_hash
+from pocketgenie.genie.checkpoint import checkpoint_hash, not_the_teacher, read_header
 
 
 @pytest.fixture
@@ -71,10 +71,27 @@ def test_a_gallery_picture_that_is_none_is_refused(checkpoint, tmp_path):
         export(checkpoint, tmp_path / "bundle")
 
 
-def test_a_bundle_can_be_exported_again(tiny_bundle, tmp_path):
-    assert open_source(tiny_bundle).name == "tiny"
-    export(tiny_bundle, tmp_path / "again", precision="fp16")
-    first, again = (load_bundle(folder).manifest for folder in (tiny_bundle, tmp_path / "again"))
+@pytest.mark.slow
+def test_without_reference_and_clips_no_teacher_travels_either(family, tmp_path):
+    (family / "student" / "clips.npz").unlink(missing_ok=True)
+    shutil.rmtree(family / "student" / "gallery", ignore_errors=True)
+    export(family / "student", tmp_path / "plain", reference=False)
+    manifest = load_bundle(tmp_path / "plain").manifest
+    assert manifest.reference is None and manifest.clips is None and manifest.gallery == ()
+    assert manifest.teacher is None
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        export(tmp_path / "plain", tmp_path / "again")
+
+
+def test_a_bundle_is_exported_again_teacher_and_all(taught_bundle, taught_checkpoint, tmp_path):
+    first = load_bundle(taught_bundle).manifest
+    assert open_source(taught_bundle).name == first.spec.name
+    assert first.teacher == "teacher" and first.recipe["teacher"] == "included"
+    teacher = checkpoint_hash(taught_checkpoint.parent / "teacher")
+    assert checkpoint_hash(taught_bundle / "teacher") == teacher != first.checkpoint_hash
+    export(taught_bundle, tmp_path / "again", precision="fp16")
+    again = load_bundle(tmp_path / "again").manifest
+    assert again.teacher == "teacher" and checkpoint_hash(tmp_path / "again" / "teacher") == teacher
     assert again.checkpoint_hash == first.checkpoint_hash and again.gallery == first.gallery
     assert again.files["clips.npz"].size and again.precision == "fp16"
     assert {memory.dtype for memory in again.spec.memories.values()} == {"float16"}
@@ -82,32 +99,11 @@ def test_a_bundle_can_be_exported_again(tiny_bundle, tmp_path):
     assert types["memory"] == "float16" and types["noise"] == "int32"
 
 
-@pytest.mark.slow
-def test_without_reference_and_clips(checkpoint, tmp_path):
-    (checkpoint / "clips.npz").unlink()
-    export(checkpoint, tmp_path / "plain", reference=False)
-    manifest = load_bundle(tmp_path / "plain").manifest
-    assert manifest.reference is None and manifest.clips is None and manifest.gallery == ()
-    with pytest.raises(UserError, match="holds no checkpoint"):
-        export(tmp_path / "plain", tmp_path / "again")
-
-
-def test_the_teacher_travels_and_stays_when_exported_again(taught_bundle, taught_checkpoint, tmp_path):
-    manifest = load_bundle(taught_bundle).manifest
-    assert manifest.teacher == "teacher" and manifest.recipe["teacher"] == "included"
-    teacher = checkpoint_hash(taught_checkpoint.parent / "teacher")
-    assert checkpoint_hash(taught_bundle / "teacher") == teacher != manifest.checkpoint_hash
-    export(taught_bundle, tmp_path / "again", precision="fp16")
-    again = load_bundle(tmp_path / "again").manifest
-    assert again.teacher == "teacher" and checkpoint_hash(tmp_path / "again" / "teacher") == teacher
-
-
 def test_a_bundle_without_a_teacher_says_nothing_of_one(tiny_bundle):
     manifest = load_bundle(tiny_bundle).manifest
     assert manifest.teacher is None and "teacher" not in manifest.recipe
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -117,16 +113,17 @@ def test_a_bundle_without_a_teacher_says_nothing_of_one(tiny_bundle):
     ],
     ids=["no folder", "a file is missing", "another teacher"],
 )
-def test_a_teacher_that_is_not_there_or_another_is_left_out(spoil, said, family, tmp_path):
+def test_a_teacher_that_is_not_there_or_another_is_told(spoil, said, family):
+    lineage = read_header(family / "student").lineage
+    assert lineage and not_the_teacher(lineage, family / "teacher") is None
     spoil(family / "teacher")
-    export(family / "student", tmp_path / "bundle")
-    manifest = load_bundle(tmp_path / "bundle").manifest
-    assert manifest.teacher is None and not (tmp_path / "bundle" / "teacher").exists()
-    assert manifest.recipe["teacher"].startswith("left out: ") and said in manifest.recipe["teacher"]
+    assert said in (not_the_teacher(lineage, family / "teacher") or "")
 
 
 @pytest.mark.slow
-def test_no_reference_means_no_teacher_either(family, tmp_path):
-    export(family / "student", tmp_path / "bundle", reference=False)
+def test_a_teacher_that_is_another_is_left_out(family, tmp_path):
+    (family / "teacher" / "lam.safetensors").open("ab").write(b" ")
+    export(family / "student", tmp_path / "bundle")
     manifest = load_bundle(tmp_path / "bundle").manifest
-    assert manifest.reference is None and manifest.teacher is None
+    assert manifest.teacher is None and not (tmp_path / "bundle" / "teacher").exists()
+    assert manifest.recipe["teacher"].startswith("left out: ")

@@ -18,7 +18,6 @@ from pocketgenie.quantize.pareto import JUDGED, PARETO, SENSITIVITY, Goal
 from pocketgenie.quantize.search import search
 from pocketgenie.quantize.search_bench import SearchOptions
 from pocketgenie.quantize.sensitivity import Sensitivity
-from pocketgenie.runtimes.brought import kind_of
 from pocketgenie.runtimes.contestants import Contestant
 from pocketgenie.runtimes.reference import world_session
 from pocketgenie.runtimes.table import load_session
@@ -109,7 +108,7 @@ def test_a_world_of_another_kind_is_searched_too(tinyworlds, tmp_path):
     document = search(tinyworlds, tmp_path / "out", ExportOptions(), options, lambda what: None)
     assert [point.name for point in document.points] == ["N=4 fp32", "N=1 int8"]
     bundle, point = load_bundle(tmp_path / "out"), document.point(document.chosen)
-    assert kind_of(bundle) == "tinyworlds" and bundle.manifest.spec.steps == point.steps
+    assert bundle.manifest.kind == "tinyworlds" and bundle.manifest.spec.steps == point.steps
     assert read_header(bundle.folder / "reference").config["steps"] == point.steps
     kept = Sensitivity.model_validate_json((bundle.folder / SENSITIVITY).read_text())
     assert {"dynamics.0.ffn", "decoder.0.ffn"} <= set(kept.groups("int8"))
