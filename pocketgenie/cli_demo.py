@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
+import sys
+import threading
+import time
+import webbrowser
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +16,8 @@ import typer
 
 from pocketgenie.errors import UserError
 from pocketgenie.screen import console, errors
+
+STARTS_IN = 60  # seconds, at most
 
 
 def demo(
@@ -72,27 +79,52 @@ def demo(
         port=port,
     )
     os.environ[VARIABLE] = settings.model_dump_json()
+    _must_be_free(address, port)
     name = f"[{address}]" if ":" in address else "localhost" if address == "127.0.0.1" else address
-    console.print(f"http://{name}:{port}  (Ctrl-C ends it)", highlight=False)
-    _serve(address, port, browser)
+    url = f"http://{name}:{port}"
+    console.print(f"{url}  (Ctrl-C ends it)", highlight=False)
+    if browser and (sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()):
+        threading.Thread(target=_open_page, args=(url, address, port), daemon=True).start()
+    _serve(address, port)
 
 
-def _serve(address: str, port: int, browser: bool) -> None:
-    """`streamlit run`, in this process, until Ctrl-C."""
+def _must_be_free(address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        socket.create_server((address, port), family=family).close()
+    except OSError as error:
+        raise UserError(
+            f"cannot listen at {address}, port {port} ({os.strerror(error.errno or 0)}); "
+            f"take another: --port {port % 65535 + 1}"
+        ) from None
+
+
+def _open_page(url: str, address: str, port: int) -> None:
+    """Once something answers, in the user's browser."""
+    for _ in range(STARTS_IN * 5):
+        try:
+            socket.create_connection((address, port), 1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            webbrowser.open(url)
+            return
+
+
+def _serve(address: str, port: int) -> None:
+    """`streamlit run`, in this process, until Ctrl-C. Headless: neither terminal nor page asks to sign up or
+    to install something; the browser is opened here."""
     import click
     from streamlit.web import cli
 
     import pocketgenie.web_demo
 
     app = Path(pocketgenie.web_demo.__file__).resolve().with_name("app.py")
-    headless = str(not browser).lower()
-    options = ("--server.address", address, "--server.port", str(port), "--server.headless", headless)
+    options = ("--server.address", address, "--server.port", str(port), "--server.headless", "true")
     try:
         cli.main(["run", str(app), *options], prog_name="streamlit", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt):
         pass  # that is how it ends
     except SystemExit as end:
         if end.code:
-            raise UserError(f"port {port} is not free; take another: --port {port % 65535 + 1}") from None
-    except OSError as error:
-        raise UserError(f"cannot listen at {address}, port {port}: {error.strerror or error}") from None
+            raise UserError(f"the app did not start at {address}, port {port}; see above") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import subprocess
 import sys
 import time
@@ -194,3 +195,12 @@ def test_the_command_refuses_what_it_should(arguments: list[str], words: str, tm
     command = [sys.executable, "-m", "pocketgenie", "demo", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert ended.returncode == 2 and words in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_a_port_in_use_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "pocketgenie", "demo", "--port", str(port)]
+        ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert ended.returncode == 2 and f"port {port}" in ended.stderr and f"--port {port + 1}" in ended.stderr
+    assert "Streamlit" not in ended.stdout
