@@ -189,7 +189,7 @@ class Engine:
     def _do(self, seat: Seat, work: int | str) -> None:
         if self.worker is None:
             seat.tell("loading", bundle=self.entry.name, runtime=self.runtime)
-            self.worker = Worker(self.runtime, Playing, self.entry.folder, self.runtime)
+            self.worker = Worker(self.runtime, Playing, self.entry.folder, self.runtime, 1)
             self.worker.timeout = ANSWER
         ticket, began = seat.ticket, perf_counter()
         if work == "start":
