@@ -40,8 +40,8 @@ class Playing:
     """One bundle in one runtime, for `runtimes.worker.Worker`. The bundle is verified before it is opened."""
 
     def __init__(self, folder: Path, runtime: str, spare: int = 0) -> None:
-        """spare: cores that this process leaves to the server and the browser, unless OMP_NUM_THREADS says how
-        many threads play. On two cores 118 frames a second came in place of 82."""
+        """spare: cores that this process leaves to the server and the browser, unless OMP_NUM_THREADS says
+        how many threads play. On two cores 118 frames a second came in place of 82."""
         if spare:
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() - spare)))
         self.player = Player(folder, runtime)
