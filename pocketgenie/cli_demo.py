@@ -94,7 +94,7 @@ def _must_be_free(address: str, port: int) -> None:
         socket.create_server((address, port), family=family).close()
     except OSError as error:
         raise UserError(
-            f"cannot listen at {address}, port {port} ({os.strerror(error.errno or 0)}); "
+            f"cannot listen at {address}, port {port} ({str(error.strerror).partition(' (')[0]}); "
             f"take another: --port {port % 65535 + 1}"
         ) from None
 

@@ -39,7 +39,7 @@ Core to core: {median:.0f} ns there and back ({least:.0f} to {most:.0f} over the
    Where it is long, small operations wait, in int8 most of all."""
 TEACHER_LEGEND = """
 To the teacher: the bundle's figure minus that of the world it was distilled
-   from (float32, its own number of steps); above 0 it is better. Separation:
+   from (float32, {how}); above 0 it is better. Separation:
    how far apart two actions lead, over what noise alone does; the hardest pair."""
 PARITY_LEGEND = """
 L1 largest difference of a logit, agreement; L2 equal tokens; L3 frames until
@@ -71,7 +71,8 @@ def render(*documents: CheckDocument | BenchDocument) -> RenderableType:
     if apart := first.machine.core_to_core_ns:
         legend += APART_LEGEND.format(median=median(apart), least=min(apart), most=max(apart))
     legend += PARITY_LEGEND if isinstance(first, CheckDocument) else ""
-    legend += TEACHER_LEGEND if first.quality else ""
+    how = "its own steps" if first.reference.paper_way_of == "project" else "25 steps"
+    legend += TEACHER_LEGEND.format(how=how) if first.quality else ""
     parts.append(Text(legend, "dim", no_wrap=True))
     return Group(*parts)
 

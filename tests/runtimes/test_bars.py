@@ -118,6 +118,7 @@ def test_all_of_it_is_read_on_80_columns():
         summary.render(made.model_copy(update={"bars": bars(made, {}), "machine": apart}))
     )
     assert "…" not in shown.getvalue() and "0.05, 1 of 2 below" in shown.getvalue()
+    assert "from (float32, 25 steps)" in shown.getvalue()
     assert "165 ns there and back (160 to 590 over the rounds)" in shown.getvalue()
 
 
